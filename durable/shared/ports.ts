@@ -1,0 +1,43 @@
+/** What the objects need from outside themselves, as parameters: bindings, clock, ids. Tests pass their own. */
+import type { CellId, IdOf, IdPrefix, NodeId, TenantId } from "../../schema/ids.ts"
+import { formatId, ID_RANDOM_BYTES } from "../../schema/ids.ts"
+import type { CellRpc, NodeRpc, TenantRpc } from "./rpc.ts"
+
+/** Bindings and variables of wrangler.toml; the embedded platform gives the same. */
+export interface Env {
+  readonly TENANT: DurableObjectNamespace
+  readonly CELL: DurableObjectNamespace
+  readonly NODE: DurableObjectNamespace
+  readonly DIRECTORY: D1Database
+  /** The platform's public URL: `iss` and `aud` of its tokens. */
+  readonly ISSUER: string
+  /** Private Ed25519 JWK with `kid`, as JSON: a secret. It signs the tokens that this platform issues. */
+  readonly SIGNING_KEY: string
+}
+
+export interface Clock {
+  now(): number
+}
+export const systemClock: Clock = { now: () => Date.now() }
+
+export interface Ids {
+  make<P extends IdPrefix>(prefix: P): IdOf<P>
+}
+export const systemIds = (clock: Clock): Ids => ({
+  make: (prefix) => formatId(prefix, clock.now(), crypto.getRandomValues(new Uint8Array(ID_RANDOM_BYTES))),
+})
+
+/** The other objects, by id. */
+export interface Peers {
+  tenant(id: TenantId): TenantRpc
+  cell(id: CellId): CellRpc
+  node(id: NodeId): NodeRpc & { fetch(request: Request): Promise<Response> }
+}
+
+const byName = (namespace: DurableObjectNamespace, name: string) => namespace.get(namespace.idFromName(name))
+
+export const peersOf = (env: Env): Peers => ({
+  tenant: (id) => byName(env.TENANT, id) as unknown as ReturnType<Peers["tenant"]>,
+  cell: (id) => byName(env.CELL, id) as unknown as ReturnType<Peers["cell"]>,
+  node: (id) => byName(env.NODE, id) as unknown as ReturnType<Peers["node"]>,
+})

@@ -1,0 +1,145 @@
+/**
+ * What the objects and the worker say to each other. Each object implements its interface; callers see nothing else.
+ * Everything here crosses Workers RPC: plain data and byte streams, no `unknown`, no recursive types. A refusal is a thrown
+ * `AppError`, whose own properties survive the crossing (`asAppError` restores it).
+ */
+import type { Container, Event, NodeView, Page, Quota } from "../../schema/api.ts"
+import type { ContainerCreate, Labels, Resources, SignalName } from "../../schema/container.ts"
+import type { CellId, NodeId, RunId, TenantId } from "../../schema/ids.ts"
+import type { Profile } from "../../schema/container.ts"
+import type { Status } from "../../schema/lifecycle.ts"
+import type { Capacity, NodeFacts } from "../../schema/node.ts"
+import type { Assignment, Command, LogOptions, Observation, Reason } from "../../schema/protocol.ts"
+import type { z } from "zod"
+
+type Labels_ = z.infer<typeof Labels>
+
+/** Who calls, as the worker verified it. `null` idempotency: the caller sent no key. */
+export interface Call {
+  readonly subject: string
+  readonly request_id: string
+  readonly idempotency: { readonly key: string; readonly fingerprint: string } | null
+}
+
+/** The answer of a mutating call, stored with its idempotency key and given again to a repeat. */
+export interface Answer<T> {
+  readonly status: number
+  readonly body: T
+  readonly replayed: boolean
+}
+
+export type ContainerAction =
+  | { readonly kind: "start" | "pause" | "unpause" }
+  | { readonly kind: "stop" | "restart"; readonly timeout_seconds: number | null }
+  | { readonly kind: "kill"; readonly signal: SignalName }
+  | { readonly kind: "remove"; readonly force: boolean }
+
+export interface TenantConfig {
+  readonly tenant_id: TenantId
+  readonly name: string
+  readonly quota: Quota
+  /** Cells this tenant's containers may go to, best first. */
+  readonly cells: readonly CellId[]
+}
+
+export interface ContainerListRequest {
+  readonly cursor: string | null
+  readonly limit: number
+  /** A value of null asks only that the label be there. */
+  readonly labels: readonly { readonly key: string; readonly value: string | null }[]
+  readonly status: Status | null
+}
+
+export interface WaitRequest {
+  readonly status: Status | "settled"
+  readonly run: RunId | null
+  readonly timeout_ms: number
+}
+
+export interface EventsRequest {
+  readonly after: string | null
+  /** Exact types or `container.*`; empty for all. */
+  readonly types: readonly string[]
+  readonly container: string | null
+  readonly limit: number
+}
+
+export interface TenantRpc {
+  /** Makes the tenant, or changes its settings. Every other method answers `not_found` before it. */
+  configure(config: TenantConfig): Promise<void>
+
+  createContainer(call: Call, create: ContainerCreate): Promise<Answer<Container>>
+  /** `ref` is an id or the name of a live container; another tenant's id is `not_found`. */
+  getContainer(ref: string): Promise<Container>
+  listContainers(request: ContainerListRequest): Promise<Page<Container>>
+  act(call: Call, ref: string, action: ContainerAction): Promise<Answer<Container>>
+  /** Answers as soon as the status is reached, or with `reached: false` at the timeout. */
+  wait(ref: string, request: WaitRequest): Promise<{ reached: boolean; container: Container }>
+  /** The node that holds the container's latest run (or `run`), and which of its runs that node still keeps, oldest first. */
+  locate(ref: string, run: RunId | null): Promise<{ node_id: NodeId; run_ids: RunId[] }>
+
+  listEvents(request: EventsRequest): Promise<Page<Event>>
+  /** NDJSON of events as they happen, from `after`; ends when the reader cancels. */
+  followEvents(request: EventsRequest): Promise<ReadableStream<Uint8Array>>
+
+  /** From a NodeObject. Observations that are not news are ignored; throws only when it could not store them. */
+  observe(nodeId: NodeId, observations: Observation[], gone: RunId[]): Promise<void>
+  /** From a NodeObject whose lease lapsed, or that was forgotten. */
+  orphan(nodeId: NodeId, runIds: RunId[], reason: Reason): Promise<void>
+  /** From a CellObject at which a placement of this tenant failed: something may fit now. */
+  capacityChanged(cellId: CellId): Promise<void>
+}
+
+export interface Ask {
+  readonly run_id: RunId
+  readonly tenant_id: TenantId
+  readonly resources: Resources
+  readonly profile: Profile
+  /** Node labels that must match. */
+  readonly labels: Labels_
+}
+
+export type Placement =
+  | { readonly run_id: RunId; readonly node_id: NodeId; readonly region: string | null }
+  /** Nothing fits: how many nodes each filter refused, by the filter's sentence, most first. */
+  | { readonly run_id: RunId; readonly node_id: null; readonly refused: { readonly reason: string; readonly nodes: number }[] }
+
+export interface CellRpc {
+  /** From a NodeObject, at hello. Idempotent. */
+  registerNode(
+    cellId: CellId,
+    node: { node_id: NodeId; hostname: string; capacity: Capacity; labels: Labels_; profiles: Profile[] },
+  ): Promise<void>
+  /** From a NodeObject: whether the node may be given new runs. */
+  setNodeReady(nodeId: NodeId, ready: boolean, reason: Reason | null): Promise<void>
+  /** One decision per ask, in order. Asking again for a run that is placed answers the same node. */
+  place(cellId: CellId, asks: Ask[]): Promise<Placement[]>
+  /** Gives back reservations. A run that holds none is ignored, so a repeat credits nothing. */
+  release(runIds: RunId[]): Promise<void>
+  listNodes(): Promise<{ node_id: NodeId; ready: boolean; reserved: NodeView["reserved"] }[]>
+  forgetNode(nodeId: NodeId): Promise<void>
+}
+
+export interface NodeStatus {
+  readonly connected: boolean
+  readonly accepting: boolean
+  readonly reason: Reason | null
+  readonly last_seen_ms: number | null
+  readonly facts: NodeFacts | null
+}
+
+export interface NodeRpc {
+  /** Makes these assignments part of the node's set, replacing earlier ones of the same run; sends them when connected. */
+  assign(assignments: Assignment[]): Promise<{ connected: boolean }>
+  /** One command to the bridge and its answer as JSON text. Throws `node_unreachable`. */
+  command(runId: RunId, command: Command): Promise<string>
+  /** NDJSON of `LogEntry`, with back-pressure to the bridge. Throws `node_unreachable`. */
+  openLogs(runIds: RunId[], options: LogOptions): Promise<ReadableStream<Uint8Array>>
+  status(): Promise<NodeStatus>
+  /** The operator forgets the node: its runs are orphaned, its session closed for good. */
+  forget(): Promise<void>
+}
+
+/** Headers by which the worker tells a NodeObject who connects, after it verified the node's assertion. */
+export const NODE_ID_HEADER = "x-berth-node-id"
+export const CELL_ID_HEADER = "x-berth-cell-id"

@@ -1,0 +1,230 @@
+/** The HTTP API's views and queries, as plain zod with OpenAPI descriptions in `.meta()`. Request bodies of containers: container.ts. */
+import { z } from "zod"
+import { ContainerName, Egress, Labels, Profile, Resources, RestartPolicy, SignalName, StopPolicy } from "./container.ts"
+import { CellId, ContainerId, EventId, JoinTokenId, NodeId, RunId, TenantId, TokenId } from "./ids.ts"
+import { ACTIONS, ALL_RUN_STATES, STATUSES } from "./lifecycle.ts"
+import { NodeFacts } from "./node.ts"
+import { Exit, Reason, Timings } from "./protocol.ts"
+
+/** Bodies above this are refused before they are parsed. */
+export const MAX_BODY_BYTES = 1024 * 1024
+export const MAX_PAGE = 1000
+export const DEFAULT_PAGE = 100
+/** How long an `Idempotency-Key` is remembered. */
+export const IDEMPOTENCY_SECONDS = 24 * 3600
+/** Longest `wait`; a client that needs longer asks again. */
+export const MAX_WAIT_SECONDS = 300
+/** Events are kept this long. */
+export const EVENT_RETENTION_SECONDS = 30 * 24 * 3600
+/** A removed container can still be read this long. */
+export const REMOVED_RETENTION_SECONDS = 24 * 3600
+
+const Time = z.iso.datetime().meta({ description: "RFC 3339, UTC." })
+
+export const Problem = z
+  .object({
+    type: z.string(), title: z.string(), status: z.int(), detail: z.string(), code: z.string(), retryable: z.boolean(),
+    errors: z.array(z.object({ pointer: z.string(), message: z.string() })), request_id: z.string(),
+  })
+  .meta({ id: "Problem", description: "RFC 9457 problem details." }) // prettier-ignore
+
+export const RunDetails = z
+  .object({
+    id: RunId,
+    state: z.enum(ALL_RUN_STATES),
+    node_region: z.string().nullable().meta({ description: "The region label of the node; which node it is stays ours." }),
+    image_digest: z.string().nullable(),
+    attempt: z.int().meta({ description: "1 for the container's first run." }),
+    created_at: Time,
+    started_at: Time.nullable(),
+    finished_at: Time.nullable(),
+    exit: Exit.nullable(),
+    timings: Timings.meta({ description: "Milliseconds of each step, in order: the platform's, then the node's." }),
+  })
+  .meta({ id: "Run" })
+export type RunDetails = z.infer<typeof RunDetails>
+
+export const Container = z
+  .object({
+    id: ContainerId,
+    name: ContainerName.nullable(),
+    status: z.enum(STATUSES),
+    reason: Reason.nullable(),
+    since: Time,
+    deadline: Time.nullable(),
+    actions: z.array(z.enum(ACTIONS)),
+    run: RunDetails.nullable(),
+    restarts: z.int().meta({ description: "Runs that the restart policy started since the last start by hand." }),
+    warnings: z.array(z.string()),
+    created_at: Time,
+    image: z.string(),
+    command: z.array(z.string()).nullable(),
+    args: z.array(z.string()).nullable(),
+    env: z.record(z.string(), z.string()),
+    workdir: z.string().nullable(),
+    user: z.string().nullable(),
+    labels: Labels,
+    resources: Resources,
+    restart: RestartPolicy,
+    stop: StopPolicy,
+    profile: Profile,
+    read_only: z.boolean(),
+    tty: z.boolean(),
+    network: z.object({ egress: Egress }),
+    placement: z.object({ labels: Labels }),
+    max_lifetime_seconds: z.int().nullable(),
+    remove_on_exit: z.boolean(),
+  })
+  .meta({ id: "Container" })
+export type Container = z.infer<typeof Container>
+
+export const page = <T extends z.ZodType>(item: T, id: string) =>
+  z.object({ items: z.array(item), next_cursor: z.string().nullable() }).meta({ id })
+export interface Page<T> {
+  items: T[]
+  next_cursor: string | null
+}
+
+export const PageQuery = z.strictObject({
+  cursor: z.string().max(512).optional().meta({ description: "`next_cursor` of the page before." }),
+  limit: z.coerce.number().int().min(1).max(MAX_PAGE).default(DEFAULT_PAGE),
+})
+
+/** `label=key=value` or `label=key`, repeatable: all must match. */
+export const ContainerListQuery = PageQuery.extend({
+  label: z
+    .union([z.string(), z.array(z.string())])
+    .optional()
+    .meta({ description: "`key` or `key=value`; repeat it to ask for several." }),
+  status: z.enum(STATUSES).optional().meta({ description: "Without it, all but removed containers." }),
+})
+
+export const WaitQuery = z.strictObject({
+  status: z
+    .enum([...STATUSES, "settled"])
+    .default("running")
+    .meta({ description: "`settled`: any status that does not pass by itself." }),
+  run: RunId.optional().meta({ description: "Only this run counts; needed to tell the exit of one run from another's." }),
+  timeout: z.coerce.number().min(0).max(MAX_WAIT_SECONDS).default(60),
+})
+
+const flag = z.enum(["true", "false", "1", "0", ""]).transform((value) => value !== "false" && value !== "0")
+
+export const LogsQuery = z.strictObject({
+  follow: flag.optional(),
+  since: z.string().max(40).optional().meta({ description: "RFC 3339 time, or seconds ago such as `90` or `90s`." }),
+  tail: z.union([z.literal("all"), z.coerce.number().int().min(0).max(1_000_000)]).default("all"),
+  stream: z.enum(["stdout", "stderr"]).optional(),
+  timestamps: flag.optional(),
+  run: RunId.optional().meta({ description: "One run's lines; without it those of all runs that are kept, oldest first." }),
+})
+
+export const StopBody = z.strictObject({ timeout_seconds: z.int().min(0).max(3600).optional() }).meta({ id: "StopBody" })
+export const KillBody = z.strictObject({ signal: SignalName.default("SIGKILL") }).meta({ id: "KillBody" })
+export const ForceQuery = z.strictObject({ force: flag.optional() })
+
+export const EVENT_TYPES = [
+  "container.created", "container.scheduling", "container.pulling", "container.starting", "container.running",
+  "container.paused", "container.unpaused", "container.stopping", "container.exited", "container.lost", "container.removed",
+  "container.restart_scheduled", "container.unplaceable", "container.deadline_passed",
+] as const // prettier-ignore
+export type EventType = (typeof EVENT_TYPES)[number]
+
+/** What an event tells beside its type; each type fills in what it has. */
+export const EventData = z.object({
+  reason: Reason.nullable().optional(),
+  exit: Exit.nullable().optional(),
+  image: z.string().optional(),
+  image_digest: z.string().optional(),
+  attempt: z.int().optional(),
+  next_run_at: z.iso.datetime().optional(),
+})
+export type EventData = z.infer<typeof EventData>
+
+export const Event = z
+  .object({
+    id: EventId,
+    type: z.enum(EVENT_TYPES),
+    time: Time,
+    container_id: ContainerId.nullable(),
+    container_name: z.string().nullable(),
+    run_id: RunId.nullable(),
+    data: EventData,
+    cursor: z.string().meta({ description: "Pass it as `after` to read on from here." }),
+  })
+  .meta({ id: "Event" })
+export type Event = z.infer<typeof Event>
+
+export const EventsQuery = z.strictObject({
+  after: z.string().max(64).optional().meta({ description: "A cursor or an event id; without it from the oldest kept." }),
+  types: z.string().max(1024).optional().meta({ description: "Comma-separated; `container.*` matches all of a kind." }),
+  container: z.string().max(63).optional(),
+  limit: z.coerce.number().int().min(1).max(MAX_PAGE).default(DEFAULT_PAGE),
+  follow: flag.optional(),
+})
+
+/* Operators. */
+
+export const Quota = z
+  .strictObject({
+    containers: z.int().min(0).default(1000),
+    cpus: z.number().min(0).default(1000),
+    memory_bytes: z
+      .int()
+      .min(0)
+      .default(1024 ** 4),
+  })
+  .meta({ id: "Quota", description: "What the tenant's containers may ask for in all while they are wished to run." })
+export type Quota = z.infer<typeof Quota>
+
+export const TenantCreate = z.strictObject({ name: ContainerName, quota: Quota.prefault({}) }).meta({ id: "TenantCreate" })
+export type TenantCreate = z.infer<typeof TenantCreate>
+export const Tenant = z.object({ id: TenantId, name: z.string(), quota: Quota, created_at: Time }).meta({ id: "Tenant" })
+export type Tenant = z.infer<typeof Tenant>
+
+export const TENANT_SCOPES = [
+  "containers:read", "containers:create", "containers:control", "containers:delete", "logs:read", "events:read",
+] as const // prettier-ignore
+export const OPERATOR_SCOPE = "operator:admin"
+export type Scope = (typeof TENANT_SCOPES)[number] | typeof OPERATOR_SCOPE
+
+export const TokenCreate = z
+  .strictObject({
+    subject: z.string().min(1).max(128).default("automation"),
+    scopes: z
+      .array(z.enum(TENANT_SCOPES))
+      .min(1)
+      .default([...TENANT_SCOPES]),
+    expires_in_seconds: z
+      .int()
+      .min(60)
+      .max(90 * 86_400)
+      .default(86_400),
+  })
+  .meta({ id: "TokenCreate" })
+export const TokenAnswer = z
+  .object({ id: TokenId, access_token: z.string(), token_type: z.literal("Bearer"), expires_at: Time, scope: z.string() })
+  .meta({ id: "Token" })
+
+export const JoinTokenCreate = z
+  .strictObject({ labels: Labels.default({}), expires_in_seconds: z.int().min(60).max(86_400).default(3600) })
+  .meta({ id: "JoinTokenCreate" })
+export const JoinTokenAnswer = z
+  .object({ id: JoinTokenId, join_token: z.string().meta({ description: "Shown once, usable once." }), expires_at: Time })
+  .meta({ id: "JoinToken" })
+
+export const NodeView = z
+  .object({
+    id: NodeId,
+    cell_id: CellId,
+    hostname: z.string(),
+    connected: z.boolean(),
+    accepting: z.boolean(),
+    reason: Reason.nullable(),
+    enrolled_at: Time,
+    last_seen_at: Time.nullable(),
+    facts: NodeFacts.nullable(),
+    reserved: z.object({ runs: z.int(), cpus: z.number(), memory_bytes: z.int(), pids: z.int() }),
+  })
+  .meta({ id: "Node" })
+export type NodeView = z.infer<typeof NodeView>

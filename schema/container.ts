@@ -1,0 +1,133 @@
+/** What a tenant may ask for. Unknown fields are refused by name: nothing that is asked is ever quietly ignored. */
+import { z } from "zod"
+
+export const MIB = 1024 * 1024
+/** The smallest memory limit Docker takes as well; below it runtimes fail in ways that nobody can read. */
+export const MIN_MEMORY_BYTES = 6 * MIB
+/** Linux's limit for one argv or env string is 128 KiB (MAX_ARG_STRLEN); all of them together stay far under it. */
+export const MAX_PROCESS_TEXT_BYTES = 128 * 1024
+const MAX_LABELS = 64
+
+const noNul = (text: string) => !text.includes("\0")
+const processText = z.string().max(MAX_PROCESS_TEXT_BYTES).refine(noNul, "must not contain a NUL character")
+
+/** RFC 1123 label. It has no underscore, so a name can never look like an id. */
+export const ContainerName = z
+  .string()
+  .regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/, "must be 1 to 63 lower-case letters, digits or inner hyphens")
+  .meta({ description: "Unique among the tenant's live containers; usable wherever an id is.", examples: ["web-1"] })
+
+const COMPONENT = "[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+const DOMAIN =
+  "(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*|\\[[a-fA-F0-9:]+\\])(?::[0-9]{1,5})?"
+/** The grammar of the distribution project: https://pkg.go.dev/github.com/distribution/reference. */
+export const IMAGE_REFERENCE = new RegExp(
+  `^(?:${DOMAIN}/)?${COMPONENT}(?:/${COMPONENT})*(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[a-f0-9]{64})?$`,
+)
+export const ImageReference = z
+  .string()
+  .max(512)
+  .regex(IMAGE_REFERENCE, "must be an image reference such as registry.example/app:1 or app@sha256:…")
+  .meta({ examples: ["registry.example/team/app:1.4", "localhost/hello:latest"] })
+
+export const ImageDigest = z.string().regex(/^sha256:[a-f0-9]{64}$/)
+
+/** Signals by name, as in signal(7); the real-time ones and those that cannot mean anything to a tenant are left out. */
+export const SIGNALS = {
+  SIGHUP: 1, SIGINT: 2, SIGQUIT: 3, SIGABRT: 6, SIGKILL: 9, SIGUSR1: 10, SIGUSR2: 12, SIGALRM: 14, SIGTERM: 15,
+  SIGCONT: 18, SIGSTOP: 19, SIGTSTP: 20, SIGWINCH: 28,
+} as const // prettier-ignore
+export const SignalName = z.enum(Object.keys(SIGNALS) as [keyof typeof SIGNALS, ...(keyof typeof SIGNALS)[]])
+export type SignalName = z.infer<typeof SignalName>
+
+export const Labels = z
+  .record(
+    z.string().regex(/^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$/, "must be 1 to 63 letters, digits or . _ / -"),
+    z.string().max(256).refine(noNul, "must not contain a NUL character"),
+  )
+  .refine((labels) => Object.keys(labels).length <= MAX_LABELS, `at most ${MAX_LABELS} labels`)
+
+const Env = z
+  .record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_.-]*$/, "must be a variable name"), processText)
+  .refine(
+    (env) => Object.entries(env).reduce((sum, [key, value]) => sum + key.length + value.length + 2, 0) <= MAX_PROCESS_TEXT_BYTES,
+    `all variables together must be at most ${MAX_PROCESS_TEXT_BYTES} bytes`,
+  )
+
+export const Resources = z
+  .strictObject({
+    cpus: z.number().min(0.01).max(1024).default(1).meta({ description: "Processor time per second, in processors." }),
+    memory_bytes: z
+      .int()
+      .min(MIN_MEMORY_BYTES)
+      .default(512 * MIB)
+      .meta({ description: "Memory limit; there is no swap." }),
+    pids: z.int().min(1).max(65_536).default(512).meta({ description: "Processes and threads at once." }),
+  })
+  .meta({ id: "Resources" })
+export type Resources = z.infer<typeof Resources>
+
+export const RestartPolicy = z
+  .strictObject({
+    policy: z.enum(["no", "on-failure", "always"]).default("no"),
+    max_retries: z.int().min(0).max(1_000_000).optional().meta({ description: "Only with on-failure; without it, no limit." }),
+  })
+  .refine((restart) => restart.max_retries === undefined || restart.policy === "on-failure", {
+    path: ["max_retries"],
+    message: "goes with policy on-failure only",
+  })
+  .meta({ id: "RestartPolicy" })
+export type RestartPolicy = z.infer<typeof RestartPolicy>
+
+export const StopPolicy = z
+  .strictObject({
+    signal: SignalName.optional().meta({ description: "Default: the image's STOPSIGNAL, else SIGTERM." }),
+    timeout_seconds: z.int().min(0).max(3600).default(10).meta({ description: "After this many seconds: SIGKILL." }),
+  })
+  .meta({ id: "StopPolicy" })
+export type StopPolicy = z.infer<typeof StopPolicy>
+
+export const Profile = z.enum(["hardened"])
+export type Profile = z.infer<typeof Profile>
+
+export const Egress = z.enum(["open", "none"]).meta({ description: "open: outbound through NAT. none: loopback only." })
+
+export const ContainerCreate = z
+  .strictObject({
+    image: ImageReference,
+    name: ContainerName.optional(),
+    command: z.array(processText).max(1024).optional().meta({ description: "Replaces the image's entrypoint." }),
+    args: z.array(processText).max(4096).optional().meta({ description: "Replaces the image's default arguments." }),
+    env: Env.default({}),
+    workdir: processText.startsWith("/", "must be an absolute path").max(4096).optional(),
+    user: z
+      .string()
+      .regex(
+        /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,63})?$/,
+        "must be user or user:group, by name or number",
+      )
+      .optional(),
+    labels: Labels.default({}),
+    resources: Resources.prefault({}),
+    restart: RestartPolicy.prefault({}),
+    stop: StopPolicy.prefault({}),
+    profile: Profile.default("hardened"),
+    read_only: z.boolean().default(false).meta({ description: "A read-only root, with tmpfs on /tmp and /run." }),
+    tty: z.boolean().default(false),
+    network: z.strictObject({ egress: Egress.default("open") }).prefault({}),
+    placement: z
+      .strictObject({ labels: Labels.default({}).meta({ description: "Node labels that must match, region among them." }) })
+      .prefault({}),
+    max_lifetime_seconds: z.int().min(1).max(31_536_000).optional().meta({ description: "A run is stopped after this long." }),
+    remove_on_exit: z.boolean().default(false),
+    start: z.boolean().default(true).meta({ description: "false: only create." }),
+  })
+  .refine((create) => !(create.remove_on_exit && create.restart.policy === "always"), {
+    path: ["remove_on_exit"],
+    message: "cannot go with restart policy always",
+  })
+  .meta({ id: "ContainerCreate" })
+export type ContainerCreate = z.infer<typeof ContainerCreate>
+
+/** The wish as stored: all of the create body but what is acted on once. */
+export type ContainerSpec = Omit<ContainerCreate, "name" | "start">
