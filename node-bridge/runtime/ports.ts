@@ -1,0 +1,108 @@
+/**
+ * What the OCI controller needs of the rest of the host: images, uid ranges, user namespaces, root mounts, networks.
+ * Interfaces only: each is implemented in its own folder and composed in `oci-controller.ts`.
+ *
+ * Everything that is only a descriptor is named by a path of the form `/proc/PID/fd/N`, PID being this process: the kernel
+ * follows it for any process of root's, and nothing is left on the host when this process dies.
+ */
+import type { RunId, TenantId } from "../../schema/ids.ts"
+import type { Egress } from "../../schema/container.ts"
+import type { z } from "zod"
+
+/** What an image says about how to run it: the `config` object of the OCI image specification, absent fields made empty. */
+export interface ImageConfig {
+  readonly entrypoint: readonly string[]
+  readonly cmd: readonly string[]
+  /** `NAME=value`, in the image's order. */
+  readonly env: readonly string[]
+  /** As written in the image; empty when it names none. */
+  readonly workdir: string
+  /** `user`, `uid`, `user:group`, …; empty when it names none. */
+  readonly user: string
+  /** As written: `SIGQUIT` or `3`; empty when it names none. */
+  readonly stopSignal: string
+}
+
+export interface StoredImage {
+  /** The digest of the image as its registry names it. */
+  readonly digest: string
+  /** The unpacked root, owned by host ids as the image has them (0-based), read-only for everybody by convention. */
+  readonly rootDir: string
+  readonly config: ImageConfig
+}
+
+export interface ImageStore {
+  /**
+   * Makes the image present and unpacked. `pinnedDigest` wins over the reference's tag. Throws `ControllerError`, or the
+   * signal's reason when aborted. The image may be collected unless it is retained or in the live set.
+   */
+  ensure(reference: string, pinnedDigest: string | null, signal: AbortSignal): Promise<StoredImage>
+  /** The image when it is present, without looking at any registry. */
+  get(digest: string): Promise<StoredImage | null>
+  /** Keeps an image for as long as `holder` does; both are idempotent and held in memory: say it again after a restart. */
+  retain(digest: string, holder: RunId): void
+  release(holder: RunId): void
+  /** Deletes images that nobody retains and whose digest is not in `live`. */
+  collect(live: ReadonlySet<string>): Promise<void>
+}
+
+/** Host ids `hostBase … hostBase + size - 1` stand for 0 … size - 1 in the tenant's containers. */
+export interface IdRange {
+  readonly hostBase: number
+  readonly size: number
+}
+
+export interface IdRanges {
+  /** The tenant's own range, the same for ever on this host (kept on disk). */
+  rangeOf(tenantId: TenantId): Promise<IdRange>
+}
+
+/** Something named by a path for as long as it is held. `release` is idempotent. */
+export interface HeldPath {
+  readonly path: string
+  release(): void
+}
+
+export interface UserNamespaces {
+  /** The tenant's user namespace, created by the tenant's own uid and pinned while this process lives. */
+  of(tenantId: TenantId): Promise<{ readonly path: string }>
+}
+
+export interface RootMounts {
+  /**
+   * A detached idmapped mount of `rootDir`, usable as an overlay's lowerdir by another process. One for every pair of root
+   * and range is shared; it may go once the overlay is mounted.
+   */
+  idmapped(rootDir: string, range: IdRange): Promise<HeldPath>
+}
+
+export interface Network {
+  readonly netnsPath: string
+  /** The container's IPv4 address; null with loopback only. */
+  readonly address: string | null
+  /** Name servers that the container can reach, for its resolv.conf. */
+  readonly nameservers: readonly string[]
+}
+
+export interface NetworkPool {
+  /** The run's network; the same again when it was taken before and not released. */
+  take(runId: RunId, tenantId: TenantId, egress: z.infer<typeof Egress>): Promise<Network>
+  /** Closes the run's network; idempotent. */
+  release(runId: RunId): Promise<void>
+  /**
+   * After a restart: takes over the networks of runs that still live (from `/proc/<pid>/ns/net`), and closes all others.
+   * A run whose process died in the meantime may be named: it is then only released.
+   */
+  recover(live: readonly LiveNetwork[]): Promise<void>
+  /** Makes namespaces ahead of need. */
+  refill(): Promise<void>
+  close(): Promise<void>
+}
+
+export interface LiveNetwork {
+  readonly runId: RunId
+  readonly tenantId: TenantId
+  readonly egress: z.infer<typeof Egress>
+  readonly address: string | null
+  readonly pid: number
+}
