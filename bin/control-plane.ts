@@ -1,0 +1,143 @@
+/**
+ * The control plane on this machine: the Worker and its objects on workerd, by Miniflare as a library. What is bound to what
+ * is read from wrangler.toml, so that the embedded platform and a deployed one cannot differ.
+ */
+import { readFile } from "node:fs/promises"
+import { join } from "node:path"
+import { drizzle } from "drizzle-orm/d1"
+import { migrate } from "drizzle-orm/d1/migrator"
+import { build } from "esbuild"
+import type { JWK } from "jose"
+import { Log, LogLevel, Miniflare } from "miniflare"
+import { parse } from "smol-toml"
+import workerd from "workerd"
+import { z } from "zod"
+
+const ROOT = join(import.meta.dirname, "..")
+
+const WranglerConfig = z.object({
+  name: z.string(),
+  main: z.string(),
+  compatibility_date: z.string(),
+  compatibility_flags: z.array(z.string()),
+  durable_objects: z.object({ bindings: z.array(z.object({ name: z.string(), class_name: z.string() })) }),
+  d1_databases: z.array(z.object({ binding: z.string(), migrations_dir: z.string() })),
+})
+
+export interface ControlPlane {
+  readonly url: string
+  /** Pids of the workerd processes that serve it now. */
+  stop(): Promise<void>
+}
+
+export interface ControlPlaneOptions {
+  /** Folder for the objects' and the directory's databases. */
+  readonly state: string
+  readonly port: number
+  readonly signingKey: JWK
+  /** A line that workerd or the worker printed. */
+  readonly onLog?: (line: string) => void
+}
+
+/** Serves the control plane on a loopback port (0 picks a free one) and brings the directory's schema up to date. */
+export async function startControlPlane(options: ControlPlaneOptions): Promise<ControlPlane> {
+  const config = WranglerConfig.parse(parse(await readFile(join(ROOT, "wrangler.toml"), "utf8")))
+  const script = await bundle(join(ROOT, config.main))
+  const port = options.port === 0 ? await freePort() : options.port
+  const url = `http://127.0.0.1:${port}`
+  process.env.BERTH_WORKERD = workerd
+  process.env.MINIFLARE_WORKERD_PATH = join(import.meta.dirname, "workerd-tied")
+  const restoreSignals = keepSignalHandlers()
+  const miniflare = new Miniflare({
+    host: "127.0.0.1",
+    port,
+    cf: false, // otherwise every start asks the internet for a sample of request metadata
+    logRequests: false,
+    telemetry: { enabled: false },
+    enableDevRegistry: false,
+    resourcePersistencePath: options.state,
+    log: new Log(LogLevel.NONE),
+    handleStructuredLogs: ({ level, message }) => options.onLog?.(`${level}: ${message}`),
+    workers: [
+      {
+        config: {
+          name: config.name,
+          compatibilityDate: config.compatibility_date,
+          compatibilityFlags: config.compatibility_flags,
+          manifest: { mainModule: "index.js", modulesRoot: ROOT, modules: { "index.js": { type: "esm", contents: script } } },
+          exports: Object.fromEntries(
+            config.durable_objects.bindings.map(({ class_name }) => [class_name, { type: "durable-object", storage: "sqlite" } as const]),
+          ),
+          env: {
+            ...Object.fromEntries(
+              config.durable_objects.bindings.map(({ name, class_name }) => [
+                name,
+                { type: "durable-object", worker: config.name, exportName: class_name } as const,
+              ]),
+            ),
+            ...Object.fromEntries(config.d1_databases.map(({ binding }) => [binding, { type: "d1", id: binding.toLowerCase() } as const])),
+            ISSUER: { type: "text", value: url },
+            SIGNING_KEY: { type: "text", value: JSON.stringify(options.signingKey) },
+          },
+        },
+        dev: { unsafeRegisterWorker: false },
+      },
+    ],
+  })
+  try {
+    await miniflare.ready
+    restoreSignals()
+    for (const { binding, migrations_dir } of config.d1_databases) {
+      await migrate(drizzle(await miniflare.getD1Database(binding)), { migrationsFolder: join(ROOT, migrations_dir) })
+    }
+  } catch (error) {
+    restoreSignals()
+    await miniflare.dispose().catch(() => {})
+    throw error
+  }
+  return { url, stop: () => miniflare.dispose() }
+}
+
+async function bundle(entry: string): Promise<string> {
+  const result = await build({
+    entryPoints: [entry],
+    bundle: true,
+    write: false,
+    format: "esm",
+    target: "es2024",
+    platform: "neutral",
+    conditions: ["workerd", "worker", "browser"],
+    mainFields: ["browser", "module", "main"],
+    external: ["cloudflare:*", "node:*"],
+    loader: { ".sql": "text" },
+    logLevel: "silent",
+  })
+  const [output] = result.outputFiles
+  if (!output) throw new Error("The bundler made no output for the worker.")
+  return output.text
+}
+
+/** Miniflare ends the process on SIGINT, SIGTERM and SIGHUP before ours can finish; this takes its handlers off again. */
+function keepSignalHandlers(): () => void {
+  const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const
+  const before = new Map(signals.map((signal) => [signal, new Set(process.listeners(signal))]))
+  return () => {
+    for (const signal of signals) {
+      for (const listener of process.listeners(signal)) {
+        if (!before.get(signal)?.has(listener)) process.removeListener(signal, listener)
+      }
+    }
+  }
+}
+
+async function freePort(): Promise<number> {
+  const { createServer } = await import("node:net")
+  return await new Promise((resolve, reject) => {
+    const server = createServer()
+    server.once("error", reject)
+    server.listen(0, "127.0.0.1", () => {
+      const address = server.address()
+      server.close(() => (address && typeof address === "object" ? resolve(address.port) : reject(new Error("no port"))))
+    })
+  })
+}
