@@ -143,3 +143,5 @@ export interface NodeRpc {
 /** Headers by which the worker tells a NodeObject who connects, after it verified the node's assertion. */
 export const NODE_ID_HEADER = "x-berth-node-id"
 export const CELL_ID_HEADER = "x-berth-cell-id"
+/** JSON of the labels that the operator gave with the join token; they outrank the labels in the node's own facts. */
+export const NODE_LABELS_HEADER = "x-berth-node-labels"

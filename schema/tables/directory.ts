@@ -1,0 +1,70 @@
+/**
+ * The directory, one D1 database for the platform: what every part must find before it knows which object to ask. Read
+ * often, written rarely, nothing hot. Its one speaker, and so the one writer of every column, is worker/directory.ts.
+ */
+import { index, integer, primaryKey, sqliteTable, text } from "drizzle-orm/sqlite-core"
+
+export const tenants = sqliteTable("tenants", {
+  id: text("id").primaryKey(),
+  name: text("name").notNull().unique(),
+  /** JSON of `Quota`; the TenantObject holds the copy that counts. */
+  quota: text("quota").notNull(),
+  created_at_ms: integer("created_at_ms").notNull(),
+})
+
+export const cells = sqliteTable("cells", {
+  id: text("id").primaryKey(),
+  name: text("name").notNull().unique(),
+  created_at_ms: integer("created_at_ms").notNull(),
+})
+
+export const nodes = sqliteTable("nodes", {
+  id: text("id").primaryKey(),
+  cell_id: text("cell_id")
+    .notNull()
+    .references(() => cells.id),
+  hostname: text("hostname").notNull(),
+  /** `x` of the node's Ed25519 key (RFC 8037). The row outlives `forget`, so that a forgotten key can never come back. */
+  public_key_x: text("public_key_x").notNull().unique(),
+  /** JSON of the labels that the operator gave with the join token; they outrank the node's own word. */
+  labels: text("labels").notNull(),
+  enrolled_at_ms: integer("enrolled_at_ms").notNull(),
+  forgotten_at_ms: integer("forgotten_at_ms"),
+})
+
+export const joinTokens = sqliteTable("join_tokens", {
+  id: text("id").primaryKey(),
+  /** SHA-256 of the token, hex. The token itself is shown once and kept nowhere. */
+  token_hash: text("token_hash").notNull().unique(),
+  labels: text("labels").notNull(),
+  created_by: text("created_by").notNull(),
+  created_at_ms: integer("created_at_ms").notNull(),
+  expires_at_ms: integer("expires_at_ms").notNull(),
+  /** The node that used it; null while it can be used. */
+  node_id: text("node_id"),
+})
+
+/** Public halves of the keys that signed tokens which are still valid: after a rotation the old one is found here. */
+export const signingKeys = sqliteTable("signing_keys", {
+  kid: text("kid").primaryKey(),
+  x: text("x").notNull(),
+  /** When the last token that it signed expires. */
+  last_expiry_ms: integer("last_expiry_ms").notNull(),
+})
+
+/** First answers of operators' and nodes' mutating calls. A tenant's are kept by its TenantObject. */
+export const idempotencyKeys = sqliteTable(
+  "idempotency_keys",
+  {
+    /** Whose key it is: `op:<subject>` or the id of a join token. */
+    owner: text("owner").notNull(),
+    key: text("key").notNull(),
+    fingerprint: text("fingerprint").notNull(),
+    created_at_ms: integer("created_at_ms").notNull(),
+    /** When the call that now works on it began; a later one may take over from a call that died. */
+    started_at_ms: integer("started_at_ms").notNull(),
+    /** The answer, sealed because some answers hold a secret; null while the call runs. */
+    answer: text("answer"),
+  },
+  (table) => [primaryKey({ columns: [table.owner, table.key] }), index("idempotency_keys_created_at").on(table.created_at_ms)],
+)
