@@ -34,7 +34,13 @@ export const EnrollRequest = z
   .meta({ id: "EnrollRequest" })
 export type EnrollRequest = z.infer<typeof EnrollRequest>
 
-export const EnrollAnswer = z.object({ node_id: NodeId, cell_id: CellId }).meta({ id: "EnrollAnswer" })
+export const EnrollAnswer = z
+  .object({
+    node_id: NodeId,
+    cell_id: CellId,
+    issuer: z.string().max(512).meta({ description: "`aud` of the node's assertions." }),
+  })
+  .meta({ id: "EnrollAnswer" })
 export type EnrollAnswer = z.infer<typeof EnrollAnswer>
 
 /**
