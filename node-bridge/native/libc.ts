@@ -1,0 +1,94 @@
+/**
+ * The few system calls that Node does not offer, called in-process through koffi: a spawn costs milliseconds, these cost
+ * microseconds. Synchronous on purpose: `unshare` and `setns` change the calling thread alone, and only a call that never
+ * yields is sure to come back on the same thread.
+ *
+ * The numbers of `open_tree`, `move_mount` and `mount_setattr` are the same on every architecture (they came after the
+ * kernel's tables were unified); the rest are functions of glibc.
+ */
+import { closeSync } from "node:fs"
+import { constants } from "node:os"
+import koffi from "koffi"
+
+const libc = koffi.load("libc.so.6")
+
+const SYS_OPEN_TREE = 428
+const SYS_MOUNT_SETATTR = 442
+
+const raw = {
+  unshare: libc.func("int unshare(int flags)"),
+  setns: libc.func("int setns(int fd, int type)"),
+  ifNameToIndex: libc.func("unsigned int if_nametoindex(const char *name)"),
+  socket: libc.func("int socket(int domain, int type, int protocol)"),
+  send: libc.func("long send(int fd, const void *data, size_t size, int flags)"),
+  recv: libc.func("long recv(int fd, _Out_ void *data, size_t size, int flags)"),
+  openTree: libc.func("syscall", "long", ["long", "int", "str", "uint"]),
+  mountSetattr: libc.func("syscall", "long", ["long", "int", "str", "uint", "const void *", "size_t"]),
+}
+
+const NAME_OF = new Map(Object.entries(constants.errno).map(([name, number]) => [number, name]))
+
+/** A system call that the kernel refused. `code` is the name as Node's own errors carry it (`EPERM`, `ENOSPC`, …). */
+export class SystemCallError extends Error {
+  readonly code: string
+  readonly errno: number
+  constructor(call: string, errno: number) {
+    const code = NAME_OF.get(errno) ?? `errno ${errno}`
+    super(`${call}: ${code}`)
+    this.name = "SystemCallError"
+    this.code = code
+    this.errno = errno
+  }
+}
+
+function checked(call: string, result: unknown): number {
+  const value = Number(result)
+  if (value < 0) throw new SystemCallError(call, koffi.errno())
+  return value
+}
+
+export const CLONE_NEWNET = 0x40000000
+
+/** Moves the calling thread into new namespaces. */
+export const unshare = (flags: number) => void checked("unshare", raw.unshare(flags))
+/** Moves the calling thread into the namespace that `fd` holds. */
+export const setns = (fd: number, type: number) => void checked("setns", raw.setns(fd, type))
+
+/** The index of an interface in the calling thread's network namespace. */
+export function interfaceIndex(name: string): number {
+  const index: number = raw.ifNameToIndex(name)
+  if (index === 0) throw new SystemCallError(`if_nametoindex ${name}`, koffi.errno())
+  return index
+}
+
+const AF_NETLINK = 16
+const SOCK_RAW_CLOEXEC = 3 | 0o2000000
+
+/** A routing netlink socket of the calling thread's network namespace; it stays bound to that one. */
+export const netlinkSocket = () => checked("socket", raw.socket(AF_NETLINK, SOCK_RAW_CLOEXEC, 0))
+export const send = (fd: number, data: Buffer) => checked("send", raw.send(fd, data, data.length, 0))
+export const receive = (fd: number, into: Buffer) => checked("recv", raw.recv(fd, into, into.length, 0))
+
+const AT_FDCWD = -100
+const AT_EMPTY_PATH = 0x1000
+const OPEN_TREE_CLONE = 1
+const OPEN_TREE_CLOEXEC = 0o2000000
+
+/** MOUNT_ATTR_* of mount_setattr(2). */
+export const MOUNT_ATTR = { RDONLY: 0x1, NOSUID: 0x2, NODEV: 0x4, IDMAP: 0x100000 } as const
+
+/** A detached bind mount of `path` with attributes set, as a descriptor; closing the last reference dissolves it. */
+export function detachedMount(path: string, attributes: number, usernsFd: number): number {
+  const tree = checked("open_tree", raw.openTree(SYS_OPEN_TREE, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC))
+  try {
+    // struct mount_attr: set, clear, propagation, userns_fd, each 64 bits.
+    const attr = Buffer.alloc(32)
+    attr.writeBigUInt64LE(BigInt(attributes), 0)
+    attr.writeBigUInt64LE(BigInt(usernsFd), 24)
+    checked("mount_setattr", raw.mountSetattr(SYS_MOUNT_SETATTR, tree, "", AT_EMPTY_PATH, attr, attr.length))
+    return tree
+  } catch (error) {
+    closeSync(tree)
+    throw error
+  }
+}

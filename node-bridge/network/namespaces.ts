@@ -1,0 +1,136 @@
+/**
+ * Makes one network namespace, in-process and synchronously: about 0.5 ms for loopback alone, 1.3 ms with a routed veth pair.
+ * The namespace is a descriptor and nothing else: when the last process in it and the last descriptor are gone, the kernel
+ * takes it and its links down by itself, so a crash leaves nothing to clear.
+ *
+ * `setns` moves the thread that calls it: every excursion is one synchronous call that ends at home. A thread that cannot
+ * come home must not go on, for whatever it spawned next would run inside a container's network.
+ */
+import { closeSync, openSync, writeFileSync } from "node:fs"
+import { CLONE_NEWNET, interfaceIndex, setns, unshare } from "../native/libc.ts"
+import { RouteSocket } from "./rtnetlink.ts"
+import { macOf } from "./addresses.ts"
+
+const LOOPBACK_INDEX = 1
+const INSIDE_NAME = "eth0"
+/** The host's end of every pair: nobody else is on the link, so all may have the same. */
+const NEAR_MAC = "02:62:00:00:00:01"
+
+/**
+ * Every port may be bound without a capability, and ping works: a network of one's own has nobody to protect from that.
+ * The groups are the host's numbers of any container's groups. IPv6 is off but for loopback: there is no address to give.
+ */
+const INSIDE_SYSCTLS = [
+  ["ipv4/ip_unprivileged_port_start", "0"],
+  ["ipv4/ping_group_range", "0 2147483647"],
+  ["ipv6/conf/all/disable_ipv6", "1"],
+  ["ipv6/conf/default/disable_ipv6", "1"],
+  ["ipv6/conf/lo/disable_ipv6", "0"],
+] as const
+
+export interface Pair {
+  readonly linkName: string
+  readonly address: string
+  readonly gateway: string
+  readonly mtu: number
+}
+
+function setSysctl(name: string, value: string): void {
+  try {
+    writeFileSync(`/proc/sys/net/${name}`, value)
+  } catch (error) {
+    // A kernel without IPv6 has nothing to switch off.
+    if (name.startsWith("ipv6/") && error instanceof Error && "code" in error && error.code === "ENOENT") return
+    throw error
+  }
+}
+
+/** Opens the calling thread's network namespace. */
+const openCurrent = () => openSync("/proc/thread-self/ns/net", "r")
+
+export class NamespaceMaker {
+  readonly #home = openCurrent()
+  readonly #host = new RouteSocket()
+
+  close(): void {
+    this.#host.close()
+    closeSync(this.#home)
+  }
+
+  #goHome(): void {
+    try {
+      setns(this.#home, CLONE_NEWNET)
+    } catch {
+      process.abort()
+    }
+  }
+
+  /** A namespace with loopback only, as a descriptor that the caller closes. */
+  loopbackOnly(): number {
+    unshare(CLONE_NEWNET)
+    try {
+      for (const [name, value] of INSIDE_SYSCTLS) setSysctl(name, value)
+      const inside = new RouteSocket()
+      try {
+        inside.linkUp(LOOPBACK_INDEX)
+      } finally {
+        inside.close()
+      }
+      return openCurrent()
+    } finally {
+      this.#goHome()
+    }
+  }
+
+  /**
+   * A namespace with a routed pair, as a descriptor that the caller closes. `EEXIST` (a `SystemCallError`) when the link or
+   * the route to the address is already on the host; nothing is left behind then.
+   */
+  routed(pair: Pair): number {
+    const netns = this.loopbackOnly()
+    try {
+      const near = { name: pair.linkName, mac: NEAR_MAC }
+      this.#host.addVeth(near, { name: INSIDE_NAME, mac: macOf(pair.address) }, netns, pair.mtu)
+      this.#configureNear(pair)
+      this.#configureFar(netns, pair)
+      return netns
+    } catch (error) {
+      // Closing the only descriptor takes the namespace down, and a pair that was made goes with it.
+      closeSync(netns)
+      throw error
+    }
+  }
+
+  #configureNear(pair: Pair): void {
+    setSysctl(`ipv6/conf/${pair.linkName}/disable_ipv6`, "1")
+    // Answer for the gateway's address alone: the host's others are nobody's business.
+    setSysctl(`ipv4/conf/${pair.linkName}/arp_ignore`, "1")
+    const index = interfaceIndex(pair.linkName)
+    this.#host.addAddress(index, pair.gateway)
+    this.#host.linkUp(index)
+    this.#host.addHostRoute(index, pair.address)
+  }
+
+  #configureFar(netns: number, pair: Pair): void {
+    setns(netns, CLONE_NEWNET)
+    try {
+      const inside = new RouteSocket()
+      try {
+        const index = interfaceIndex(INSIDE_NAME)
+        inside.addAddress(index, pair.address)
+        inside.linkUp(index)
+        inside.addHostRoute(index, pair.gateway)
+        inside.addDefaultRoute(index, pair.gateway)
+      } finally {
+        inside.close()
+      }
+    } finally {
+      this.#goHome()
+    }
+  }
+
+  /** Deletes a link of the host's and its peer: some 20 ms in the kernel, so only for what a crash left. */
+  deleteLink(name: string): boolean {
+    return this.#host.deleteLink(name)
+  }
+}
