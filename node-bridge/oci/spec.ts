@@ -1,0 +1,140 @@
+/**
+ * The one function that makes a `config.json`: a hardened base and what this run asks for. Pure and total: the same input
+ * gives the same bytes, and nothing a tenant wrote can add a mount, a namespace, a capability, a hook or an annotation.
+ */
+import type { Assignment } from "../../schema/protocol.ts"
+import type { IdRange } from "../runtime/ports.ts"
+import {
+  BASE_MOUNTS,
+  CAPABILITIES,
+  CGROUP_PARENT,
+  CPU_PERIOD_MICROSECONDS,
+  ETC_FILES,
+  MASKED_PATHS,
+  MAX_OPEN_FILES,
+  NAMESPACES,
+  OOM_SCORE_ADJ,
+  READ_ONLY_PATHS,
+  WRITABLE_MOUNTS,
+} from "./hardened.ts"
+import { seccompForRuntime } from "./seccomp.ts"
+import type { OciCapabilities, OciMount, OciNamespace, OciResources, OciSpec } from "./spec-types.ts"
+import type { ResolvedUser } from "./user.ts"
+
+export interface SpecInput {
+  readonly run: Pick<Assignment, "run_id" | "spec">
+  readonly args: readonly string[]
+  readonly env: readonly string[]
+  readonly workdir: string
+  readonly user: ResolvedUser
+  readonly range: IdRange
+  readonly paths: {
+    /** Where the create step mounts the root and the sysfs of the run's network namespace. */
+    readonly root: string
+    readonly sys: string
+    /** The directory with our `hosts`, `hostname` and `resolv.conf`. */
+    readonly etc: string
+    readonly netns: string
+    /** The tenant's pinned user namespace; null for one of the container's own, made by the runtime. */
+    readonly userns: string | null
+  }
+  readonly host: {
+    readonly architecture: "amd64" | "arm64"
+    readonly cgroupVersion: 1 | 2
+    /** The bridge's own hard limit of open files: a runtime without CAP_SYS_RESOURCE cannot go above it. */
+    readonly maxOpenFiles: number
+  }
+  /** The compiled filter for runtimes that take one (crun), base64; null: the runtime compiles the list itself. */
+  readonly seccompBpf: string | null
+}
+
+export const cgroupPathOf = (runId: string) => `${CGROUP_PARENT}/${runId}`
+
+export function composeSpec(input: SpecInput): OciSpec {
+  const { run, user, paths, host, range } = input
+  const mapping = [{ containerID: 0, hostID: range.hostBase, size: range.size }]
+  const openFiles = Math.min(MAX_OPEN_FILES, host.maxOpenFiles)
+  return {
+    ociVersion: "1.0.2",
+    process: {
+      terminal: run.spec.tty,
+      user: { uid: user.uid, gid: user.gid, additionalGids: user.additionalGids, umask: 0o022 },
+      args: input.args,
+      env: input.env,
+      cwd: input.workdir,
+      capabilities: capabilitiesFor(user.uid),
+      rlimits: [
+        { type: "RLIMIT_NOFILE", soft: openFiles, hard: openFiles },
+        { type: "RLIMIT_CORE", soft: 0, hard: 0 },
+      ],
+      noNewPrivileges: true,
+      oomScoreAdj: OOM_SCORE_ADJ,
+    },
+    root: { path: paths.root, readonly: run.spec.read_only },
+    hostname: run.spec.hostname,
+    mounts: [...BASE_MOUNTS, ...systemMounts(paths.sys), ...etcMounts(paths.etc), ...(run.spec.read_only ? WRITABLE_MOUNTS : [])],
+    // crun alone reads this; the key is ours, never a tenant's.
+    ...(input.seccompBpf === null ? {} : { annotations: { "run.oci.seccomp_bpf_data": input.seccompBpf } }),
+    linux: {
+      namespaces: NAMESPACES.map((type) => namespaceOf(type, paths)),
+      ...(paths.userns === null ? { uidMappings: mapping, gidMappings: mapping } : {}),
+      resources: resourcesFor(run.spec.resources),
+      cgroupsPath: cgroupPathOf(run.run_id),
+      maskedPaths: MASKED_PATHS,
+      readonlyPaths: READ_ONLY_PATHS,
+      rootfsPropagation: "private",
+      ...(input.seccompBpf === null ? { seccomp: seccompForRuntime(host.architecture) } : {}),
+    },
+  }
+}
+
+/** A user other than root starts with none in effect, as everywhere; the bound holds for both. */
+function capabilitiesFor(uid: number): OciCapabilities {
+  const held = uid === 0 ? CAPABILITIES : []
+  return { bounding: CAPABILITIES, effective: held, permitted: held, inheritable: [], ambient: [] }
+}
+
+function namespaceOf(type: OciNamespace["type"], paths: SpecInput["paths"]): OciNamespace {
+  if (type === "network") return { type, path: paths.netns }
+  return type === "user" && paths.userns !== null ? { type, path: paths.userns } : { type }
+}
+
+/**
+ * `/sys` is bound from a sysfs that the create step mounts from inside the run's network namespace: a runtime asked for one
+ * itself falls back to the host's, where every interface of the machine is seen.
+ */
+function systemMounts(sys: string): OciMount[] {
+  return [
+    { destination: "/sys", type: "bind", source: sys, options: ["bind", "ro", "nosuid", "noexec", "nodev"] },
+    {
+      destination: "/sys/fs/cgroup",
+      type: "cgroup",
+      source: "cgroup",
+      options: ["ro", "nosuid", "noexec", "nodev", "relatime"],
+    },
+  ]
+}
+
+function etcMounts(directory: string): OciMount[] {
+  return ETC_FILES.map((name) => ({
+    destination: `/etc/${name}`,
+    type: "bind",
+    source: `${directory}/${name}`,
+    options: ["bind", "ro", "nosuid", "nodev", "noexec"],
+  }))
+}
+
+function resourcesFor(asked: Assignment["spec"]["resources"]): OciResources {
+  return {
+    // Deny all; runtimes add the standard devices (null, zero, full, random, urandom, tty, pts) to that by themselves.
+    devices: [{ allow: false, access: "rwm" }],
+    // In OCI, `swap` is memory and swap together: equal means no swap.
+    memory: { limit: asked.memory_bytes, swap: asked.memory_bytes },
+    cpu: {
+      quota: Math.max(1000, Math.round(asked.cpus * CPU_PERIOD_MICROSECONDS)), // the kernel's least quota is 1 ms
+      period: CPU_PERIOD_MICROSECONDS,
+      shares: Math.min(262_144, Math.max(2, Math.round(asked.cpus * 1024))), // the kernel's bounds
+    },
+    pids: { limit: asked.pids },
+  }
+}
