@@ -1,0 +1,81 @@
+/** The whole HTTP API on one screen: what every request passes through, and every operation there is. */
+import { OpenAPIHono } from "@hono/zod-openapi"
+import { methodNotAllowed } from "hono/method-not-allowed"
+import type { Env } from "../durable/shared/ports.ts"
+import { AppError } from "../schema/errors.ts"
+import { docsPage } from "./docs/page.ts"
+import type { AppEnv, Services } from "./env.ts"
+import { servicesOf } from "./env.ts"
+import { Refusal, respondError } from "./errors.ts"
+import { authenticate } from "./middleware/authenticate.ts"
+import { requestContext } from "./middleware/request-context.ts"
+import { apiDocument, describe } from "./openapi.ts"
+import type { Operation } from "./operation.ts"
+import { isScope, run } from "./operation.ts"
+import { createJoinToken, forgetNode, getNode, listNodes } from "./routes/admin-nodes.ts"
+import { createTenant, getTenant, listTenants, mintTenantToken } from "./routes/admin-tenants.ts"
+import { connectNode } from "./routes/connect-node.ts"
+import { containerActions } from "./routes/container-actions.ts"
+import { containerIsolation } from "./routes/container-isolation.ts"
+import { containerLogs } from "./routes/container-logs.ts"
+import { createContainer } from "./routes/create-container.ts"
+import { enrollNode } from "./routes/enroll-node.ts"
+import { getContainer } from "./routes/get-container.ts"
+import { listContainers } from "./routes/list-containers.ts"
+import { listEvents } from "./routes/list-events.ts"
+import { health, jwks } from "./routes/platform.ts"
+import { removeContainer } from "./routes/remove-container.ts"
+import { waitContainer } from "./routes/wait-container.ts"
+
+export const OPERATIONS: readonly Operation[] = [
+  createContainer,
+  listContainers,
+  getContainer,
+  removeContainer,
+  ...containerActions,
+  waitContainer,
+  containerLogs,
+  containerIsolation,
+  listEvents,
+  createTenant,
+  listTenants,
+  getTenant,
+  mintTenantToken,
+  listNodes,
+  getNode,
+  forgetNode,
+  createJoinToken,
+  enrollNode,
+  connectNode,
+  health,
+  jwks,
+]
+
+/** Tests pass services of their own. */
+export function newApp(services: (env: Env) => Services = servicesOf): OpenAPIHono<AppEnv> {
+  const app = new OpenAPIHono<AppEnv>()
+  app.onError((error, c) => respondError(c, error))
+  app.notFound((c) => respondError(c, new AppError("not_found", "There is nothing at this address.")))
+  app.use(requestContext(services))
+  app.use(
+    methodNotAllowed({
+      app,
+      onMethodNotAllowed: (c, methods) => {
+        const allow = methods.join(", ")
+        return respondError(c, new Refusal("method_not_allowed", `${c.req.path} takes ${allow}.`, { allow }))
+      },
+    }),
+  )
+  for (const operation of OPERATIONS) register(app, operation)
+  app.get("/", (c) => c.redirect("/docs"))
+  app.get("/openapi.json", (c) => c.json(apiDocument(app, c.env.ISSUER)))
+  app.get("/docs", async (c) => docsPage(c, apiDocument(app, c.env.ISSUER)))
+  return app
+}
+
+function register(app: OpenAPIHono<AppEnv>, operation: Operation): void {
+  const path = operation.path.replaceAll(/\{(\w+)\}/g, ":$1")
+  const guards = isScope(operation.access) ? [authenticate(operation.access)] : []
+  app.openAPIRegistry.registerPath(describe(operation))
+  app.on([operation.method.toUpperCase()], [path], ...guards, (c) => run(operation, c))
+}

@@ -1,0 +1,64 @@
+/** What a request carries through the worker, and the only place in it that turns ids into stubs of objects. */
+import type { Context } from "hono"
+import type { Clock, Env, Ids, Peers } from "../durable/shared/ports.ts"
+import type { TenantId, TokenId } from "../schema/ids.ts"
+import { formatId, ID_RANDOM_BYTES } from "../schema/ids.ts"
+import type { RequestId } from "../schema/ids.ts"
+import type { Directory } from "./directory.ts"
+import { openDirectory } from "./directory.ts"
+import type { Keyring } from "./keyring.ts"
+import { openKeyring } from "./keyring.ts"
+
+/** Who calls, as its token proved. Without a tenant it is an operator. */
+export interface Principal {
+  readonly subject: string
+  readonly tenant: TenantId | null
+  readonly scopes: ReadonlySet<string>
+  readonly token: TokenId
+}
+
+/** What handlers work with; made once for each isolate, so its caches live as long. */
+export interface Services {
+  readonly clock: Clock
+  readonly ids: Ids
+  readonly peers: Peers
+  readonly directory: Directory
+  readonly keyring: Keyring
+}
+
+export interface AppEnv {
+  Bindings: Env
+  Variables: { requestId: RequestId; services: Services; principal: Principal }
+}
+export type AppContext = Context<AppEnv>
+
+const systemClock: Clock = { now: () => Date.now() }
+const systemIds: Ids = {
+  make: (prefix) => formatId(prefix, systemClock.now(), crypto.getRandomValues(new Uint8Array(ID_RANDOM_BYTES))),
+}
+
+const byName = (namespace: DurableObjectNamespace, name: string) => namespace.get(namespace.idFromName(name))
+
+const peersOf = (env: Env): Peers => ({
+  tenant: (id) => byName(env.TENANT, id) as unknown as ReturnType<Peers["tenant"]>,
+  cell: (id) => byName(env.CELL, id) as unknown as ReturnType<Peers["cell"]>,
+  node: (id) => byName(env.NODE, id) as unknown as ReturnType<Peers["node"]>,
+})
+
+const opened = new WeakMap<Env, Services>()
+
+/** The real services over these bindings. */
+export function servicesOf(env: Env): Services {
+  const known = opened.get(env)
+  if (known) return known
+  const directory = openDirectory(env.DIRECTORY)
+  const services = {
+    clock: systemClock,
+    ids: systemIds,
+    peers: peersOf(env),
+    directory,
+    keyring: openKeyring(env, directory, systemClock),
+  }
+  opened.set(env, services)
+  return services
+}

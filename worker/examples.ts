@@ -1,0 +1,121 @@
+/** Things as the API's description shows them. They are checked against their schemas, as everything in it is. */
+import type { z } from "zod"
+import type { Container, Event, NodeView, Tenant } from "../schema/api.ts"
+import type { Isolation } from "../schema/isolation.ts"
+
+export const CONTAINER_ID = "ctr_01kaz3v8q0f1x8t1m5y7c2d9e4"
+export const TENANT_ID = "ten_01kaz3v8q0f1x8t1m5y7c2d9e4"
+export const NODE_ID = "nod_01kaz3v8q0f1x8t1m5y7c2d9e4"
+export const CELL_ID = "cel_01kaz3v8q0f1x8t1m5y7c2d9e4"
+export const TOKEN_ID = "tok_01kaz3v8q0f1x8t1m5y7c2d9e4"
+export const JOIN_TOKEN_ID = "jtk_01kaz3v8q0f1x8t1m5y7c2d9e4"
+const RUN_ID = "run_01kaz3v8q0f1x8t1m5y7c2d9e4"
+const EVENT_ID = "evt_01kaz3v8q0f1x8t1m5y7c2d9e4"
+const DIGEST = `sha256:${"5f".repeat(32)}`
+
+export const container: z.input<typeof Container> = {
+  id: CONTAINER_ID,
+  name: "web-1",
+  status: "running",
+  reason: null,
+  since: "2026-11-23T18:30:01.420Z",
+  deadline: null,
+  actions: ["stop", "restart", "kill", "pause"],
+  run: {
+    id: RUN_ID,
+    state: "running",
+    node_region: "eu-1",
+    image_digest: DIGEST,
+    attempt: 1,
+    created_at: "2026-11-23T18:30:01.302Z",
+    started_at: "2026-11-23T18:30:01.420Z",
+    finished_at: null,
+    exit: null,
+    timings: { place: 4, assign: 2, prepare: 21, start: 38 },
+  },
+  restarts: 0,
+  warnings: [],
+  created_at: "2026-11-23T18:30:01.302Z",
+  image: "registry.example/team/app:1.4",
+  command: null,
+  args: ["serve", "--port", "8080"],
+  env: { LOG_LEVEL: "info" },
+  workdir: null,
+  user: null,
+  labels: { app: "web" },
+  resources: { cpus: 0.5, memory_bytes: 268_435_456, pids: 128 },
+  restart: { policy: "on-failure", max_retries: 5 },
+  stop: { timeout_seconds: 10 },
+  profile: "hardened",
+  read_only: true,
+  tty: false,
+  network: { egress: "open" },
+  placement: { labels: { region: "eu-1" } },
+  max_lifetime_seconds: null,
+  remove_on_exit: false,
+}
+
+export const event: z.input<typeof Event> = {
+  id: EVENT_ID,
+  type: "container.running",
+  time: "2026-11-23T18:30:01.420Z",
+  container_id: CONTAINER_ID,
+  container_name: "web-1",
+  run_id: RUN_ID,
+  data: { image_digest: DIGEST, attempt: 1 },
+  cursor: EVENT_ID,
+}
+
+export const tenant: z.input<typeof Tenant> = {
+  id: TENANT_ID,
+  name: "acme",
+  quota: { containers: 1000, cpus: 1000, memory_bytes: 1_099_511_627_776 },
+  created_at: "2026-11-23T18:29:00.000Z",
+}
+
+export const node: z.input<typeof NodeView> = {
+  id: NODE_ID,
+  cell_id: CELL_ID,
+  hostname: "host-7",
+  connected: true,
+  accepting: true,
+  reason: null,
+  enrolled_at: "2026-11-23T18:00:00.000Z",
+  last_seen_at: "2026-11-23T18:30:00.000Z",
+  facts: {
+    hostname: "host-7",
+    boot_id: "9d0f0a52-5d3e-4f5e-8c43-1c2a7d0f6c11",
+    architecture: "amd64",
+    capacity: { cpus: 30, memory_bytes: 128_849_018_880, pids: 400_000, runs: 1000 },
+    labels: { region: "eu-1" },
+    profiles: ["hardened"],
+    versions: { kernel: "6.1.0-40-amd64", crun: "1.8.1", conmon: "2.1.6" },
+  },
+  reserved: { runs: 1, cpus: 0.5, memory_bytes: 268_435_456, pids: 128 },
+}
+
+const CAPABILITIES = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETGID", "CAP_SETUID", "CAP_KILL"]
+
+export const isolation: z.input<typeof Isolation> = {
+  run_id: RUN_ID,
+  read_at: "2026-11-23T18:31:00.000Z",
+  profile: "hardened",
+  runtime: { name: "crun", version: "1.8.1" },
+  namespaces: { user: { private: true }, pid: { private: true }, net: { private: true }, mnt: { private: true } },
+  user: {
+    uid_map: [{ inside: 0, outside: 1_000_000, count: 65_536 }],
+    gid_map: [{ inside: 0, outside: 1_000_000, count: 65_536 }],
+    runs_as_uid_inside: 0,
+    root_is_host_root: false,
+  },
+  capabilities: { effective: CAPABILITIES, permitted: CAPABILITIES, inheritable: [], bounding: CAPABILITIES, ambient: [] },
+  no_new_privileges: true,
+  seccomp: { mode: "filter", filters: 1, sha256: null },
+  mounts: [{ target: "/", type: "overlay", options: ["ro", "nosuid", "nodev"] }],
+  masked_paths: ["/proc/kcore"],
+  read_only_paths: ["/proc/sys"],
+  limits: { cpus: 0.5, memory_bytes: 268_435_456, memory_swap_bytes: 0, pids: 128, cgroup_version: "2" },
+  network: { mode: "nat", interfaces: ["lo", "eth0"] },
+  deviations: [],
+  verdict: "holds",
+}

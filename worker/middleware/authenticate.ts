@@ -1,0 +1,33 @@
+/** Who calls, and whether its token allows this operation. Runs before anything of the request but its headers is read. */
+import { createMiddleware } from "hono/factory"
+import type { Scope } from "../../schema/api.ts"
+import { OPERATOR_SCOPE } from "../../schema/api.ts"
+import { AppError } from "../../schema/errors.ts"
+import type { AppContext, AppEnv, Principal } from "../env.ts"
+import { MissingToken, Refusal } from "../errors.ts"
+
+/** @throws MissingToken when there is none. */
+export function bearerToken(c: AppContext): string {
+  const token = /^Bearer +([A-Za-z0-9\-._~+/]+=*)$/i.exec(c.req.header("authorization") ?? "")?.[1]
+  if (token === undefined) throw new MissingToken()
+  return token
+}
+
+export const authenticate = (scope: Scope) =>
+  createMiddleware<AppEnv>(async (c, next) => {
+    const principal = await c.var.services.keyring.verify(bearerToken(c))
+    authorize(principal, scope)
+    c.set("principal", principal)
+    await next()
+  })
+
+/** Operators' calls need a token of no tenant, tenants' calls one of a tenant: neither can stand in for the other. */
+function authorize(principal: Principal, scope: Scope): void {
+  if (!principal.scopes.has(scope))
+    throw new Refusal("forbidden", `This call needs the scope ${scope}.`, {
+      "www-authenticate": `Bearer realm="berth", error="insufficient_scope", scope="${scope}"`,
+    })
+  if (scope === OPERATOR_SCOPE && principal.tenant !== null) throw new AppError("forbidden", "A tenant's token cannot do this.")
+  if (scope !== OPERATOR_SCOPE && principal.tenant === null)
+    throw new AppError("forbidden", "This call needs a tenant's token; mint one with POST /v1/admin/tenants/{id}/tokens.")
+}

@@ -1,0 +1,125 @@
+/**
+ * One HTTP operation as data: its address, who may call it, what it takes and answers, and the function that does it. From this
+ * one value come the route, the validation and the OpenAPI description, so that they cannot part.
+ */
+import type { z } from "zod"
+import type { Ids } from "../durable/shared/ports.ts"
+import type { Call } from "../durable/shared/rpc.ts"
+import type { Scope } from "../schema/api.ts"
+import { OPERATOR_SCOPE } from "../schema/api.ts"
+import type { ErrorCode } from "../schema/errors.ts"
+import type { TenantId } from "../schema/ids.ts"
+import type { AppContext } from "./env.ts"
+import { readBody } from "./middleware/body.ts"
+import type { Idempotency, StoredAnswer } from "./middleware/idempotency.ts"
+import { once, readIdempotency } from "./middleware/idempotency.ts"
+import { validate } from "./validation.ts"
+
+export const TAGS = {
+  Containers: "What tenants ask to have running.",
+  Events: "What happened to a tenant's containers, in order and with cursors.",
+  Operators: "Tenants, their tokens, and the nodes; for tokens with the scope operator:admin.",
+  Nodes: "What a node-bridge calls to join and to stay connected.",
+  Platform: "Health, keys and this description; no token needed.",
+} as const
+
+/** A scope of the token; or how the caller proves itself instead; or nothing at all. */
+export type Access = Scope | "join-token" | "node-assertion" | "public"
+export const isScope = (access: Access): access is Scope => access.includes(":")
+
+type Schema = z.ZodType
+type In<S> = S extends Schema ? z.output<S> : undefined
+
+export interface Input<P, Q, B> {
+  readonly params: In<P>
+  readonly query: In<Q>
+  readonly body: In<B>
+  readonly idempotency: Idempotency
+  /** Makes ids; when an idempotent operator call is done again after a crash, the same ones. */
+  readonly ids: Ids
+}
+
+/** What a handler answers; it is sent as JSON. A handler that streams gives a Response instead. */
+export interface Reply<A> extends StoredAnswer {
+  readonly status: 200 | 201 | 204
+  readonly body: A
+}
+
+export interface Operation<P = unknown, Q = unknown, B = unknown, A = unknown> {
+  readonly id: string
+  readonly method: "get" | "post" | "delete"
+  readonly path: string
+  readonly tag: keyof typeof TAGS
+  readonly access: Access
+  readonly summary: string
+  readonly description: string
+  readonly params?: P
+  readonly query?: Q
+  readonly body?: B
+  /** An absent body stands for `{}`. */
+  readonly bodyOptional?: boolean
+  readonly answer: {
+    readonly status: 101 | 200 | 201 | 204
+    readonly description: string
+    readonly schema?: A
+    readonly example?: A extends Schema ? z.input<A> : undefined
+    /** Media types beside or instead of JSON, with an example of each. */
+    readonly media?: Readonly<Record<string, string>>
+    readonly headers?: Readonly<Record<string, string>>
+  }
+  /** Codes beside those that follow from method, access, body and query (openapi.ts). */
+  readonly errors: readonly ErrorCode[]
+  readonly example: {
+    readonly params?: Readonly<Record<string, string>>
+    readonly query?: string
+    readonly body?: B extends Schema ? z.input<B> : undefined
+  }
+  handle(c: AppContext, input: Input<P, Q, B>): Promise<Reply<A extends Schema ? z.output<A> : null> | Response>
+}
+
+/** Gives an operation's schemas to its handler as types. */
+export const operation = <
+  P extends Schema | undefined = undefined,
+  Q extends Schema | undefined = undefined,
+  B extends Schema | undefined = undefined,
+  A extends Schema | undefined = undefined,
+>(
+  definition: Operation<P, Q, B, A>,
+): Operation => definition as unknown as Operation
+
+/** Reads and checks the request, all that is wrong with it at once, then does the operation. */
+export async function run(op: Operation, c: AppContext): Promise<Response> {
+  const body = await readBody(c.req.raw, op.body === undefined ? "none" : op.bodyOptional ? "optional" : "required")
+  const idempotency = op.method === "get" ? null : await readIdempotency(c, body.text)
+  const valid = validate(op, { params: c.req.param(), query: c.req.queries(), body: body.json })
+  const work = async (ids: Ids) => op.handle(c, { ...valid, idempotency, ids } as Input<unknown, unknown, unknown>)
+  if (op.access !== OPERATOR_SCOPE || idempotency === null) return send(c, await work(c.var.services.ids))
+  return send(c, await once(c, `op:${c.var.principal.subject}`, idempotency, async (ids) => storable(await work(ids))))
+}
+
+function storable(reply: Reply<unknown> | Response): StoredAnswer {
+  if (reply instanceof Response) throw new Error("an operator's mutating call must answer with a value that can be kept")
+  return reply
+}
+
+function send(c: AppContext, reply: StoredAnswer | Response): Response {
+  if (reply instanceof Response) return reply
+  if (reply.status === 204) return c.body(null, 204, reply.headers)
+  return c.body(JSON.stringify(reply.body), reply.status as 200, { "content-type": "application/json", ...reply.headers })
+}
+
+/** The caller's tenant. Operations with a tenant's scope have one: `authenticate` saw to it. */
+export function tenantIdOf(c: AppContext): TenantId {
+  const { tenant } = c.var.principal
+  if (tenant === null) throw new Error("an operator's token came to a tenant's operation")
+  return tenant
+}
+
+export const tenantOf = (c: AppContext) => c.var.services.peers.tenant(tenantIdOf(c))
+
+/** What an object is told of the caller. */
+export const callOf = (c: AppContext, idempotency: Idempotency): Call => ({
+  subject: c.var.principal.subject,
+  request_id: c.var.requestId,
+  idempotency,
+})

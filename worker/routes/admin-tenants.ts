@@ -1,0 +1,127 @@
+/** Tenants, as operators make and find them. */
+import { z } from "zod"
+import { OPERATOR_SCOPE, page, PageQuery, Tenant, TenantCreate, TokenAnswer, TokenCreate } from "../../schema/api.ts"
+import { AppError } from "../../schema/errors.ts"
+import { TenantId } from "../../schema/ids.ts"
+import { pageOf, parseCursor } from "../cursors.ts"
+import type { TenantRow } from "../directory.ts"
+import { tenant, TENANT_ID, TOKEN_ID } from "../examples.ts"
+import { operation } from "../operation.ts"
+
+const TenantPath = z.object({ id: TenantId.meta({ examples: [TENANT_ID] }) })
+
+const viewOf = (row: TenantRow): Tenant => ({
+  id: row.id,
+  name: row.name,
+  quota: row.quota,
+  created_at: new Date(row.createdAtMs).toISOString(),
+})
+
+export const createTenant = operation({
+  id: "createTenant",
+  method: "post",
+  path: "/v1/admin/tenants",
+  tag: "Operators",
+  access: OPERATOR_SCOPE,
+  summary: "Create a tenant",
+  description: "A tenant owns containers and is the boundary between them and all others. Its name is unique.",
+  body: TenantCreate,
+  answer: {
+    status: 201,
+    description: "The tenant.",
+    schema: Tenant,
+    example: tenant,
+    headers: { Location: "Where to read the tenant." },
+  },
+  errors: ["name_taken"],
+  example: { body: { name: "acme", quota: { containers: 100, cpus: 32, memory_bytes: 68_719_476_736 } } },
+  async handle(c, { body, ids }) {
+    const { clock, directory, peers } = c.var.services
+    const id = ids.make("ten")
+    const taken = await directory.tenantNamed(body.name)
+    if (taken && taken.id !== id) throw new AppError("name_taken", `There is already a tenant named ${body.name}.`)
+    const cell = await directory.defaultCell(ids.make("cel"), clock.now())
+    // The object first: a tenant that the directory knows can always be used, and an object that nobody knows costs nothing.
+    await peers.tenant(id).configure({ tenant_id: id, name: body.name, quota: body.quota, cells: [cell] })
+    const row = await directory.addTenant(id, body, clock.now())
+    return { status: 201, body: viewOf(row), headers: { location: `/v1/admin/tenants/${id}` } }
+  },
+})
+
+export const listTenants = operation({
+  id: "listTenants",
+  method: "get",
+  path: "/v1/admin/tenants",
+  tag: "Operators",
+  access: OPERATOR_SCOPE,
+  summary: "List tenants",
+  description: "Oldest first.",
+  query: PageQuery,
+  answer: {
+    status: 200,
+    description: "One page.",
+    schema: page(Tenant, "TenantPage"),
+    example: { items: [tenant], next_cursor: null },
+  },
+  errors: [],
+  example: { query: "limit=50" },
+  async handle(c, { query }) {
+    const rows = await c.var.services.directory.tenants(parseCursor(query.cursor), query.limit + 1)
+    return { status: 200, body: pageOf(rows, query.limit, rows.map(viewOf)) }
+  },
+})
+
+export const getTenant = operation({
+  id: "getTenant",
+  method: "get",
+  path: "/v1/admin/tenants/{id}",
+  tag: "Operators",
+  access: OPERATOR_SCOPE,
+  summary: "Read a tenant",
+  description: "Its name and its quota.",
+  params: TenantPath,
+  answer: { status: 200, description: "The tenant.", schema: Tenant, example: tenant },
+  errors: ["not_found"],
+  example: { params: { id: TENANT_ID } },
+  handle: async (c, { params }) => ({ status: 200, body: viewOf(await c.var.services.directory.tenant(params.id)) }),
+})
+
+export const mintTenantToken = operation({
+  id: "mintTenantToken",
+  method: "post",
+  path: "/v1/admin/tenants/{id}/tokens",
+  tag: "Operators",
+  access: OPERATOR_SCOPE,
+  summary: "Mint a tenant's token",
+  description: "An access token (RFC 9068) for this tenant with these scopes. It is shown once and works until it expires.",
+  params: TenantPath,
+  body: TokenCreate,
+  answer: {
+    status: 201,
+    description: "The token.",
+    schema: TokenAnswer,
+    example: {
+      id: TOKEN_ID,
+      access_token: "eyJhbGciOiJFZERTQSIsInR5cCI6ImF0K2p3dCJ9.…",
+      token_type: "Bearer",
+      expires_at: "2026-11-24T18:30:00.000Z",
+      scope: "containers:read logs:read",
+    },
+  },
+  errors: ["not_found"],
+  example: {
+    params: { id: TENANT_ID },
+    body: { subject: "ci", scopes: ["containers:read", "logs:read"], expires_in_seconds: 86_400 },
+  },
+  async handle(c, { params, body, ids }) {
+    const { clock, directory, keyring } = c.var.services
+    const { id: tenant } = await directory.tenant(params.id)
+    const id = ids.make("tok")
+    const issuedAtMs = clock.now()
+    const expiresAtMs = issuedAtMs + body.expires_in_seconds * 1000
+    const scopes = [...new Set(body.scopes)]
+    const access_token = await keyring.sign({ subject: body.subject, tenant, token: id, scopes, issuedAtMs, expiresAtMs })
+    const expires_at = new Date(expiresAtMs).toISOString()
+    return { status: 201, body: { id, access_token, token_type: "Bearer" as const, expires_at, scope: scopes.join(" ") } }
+  },
+})

@@ -1,0 +1,68 @@
+import type { NodeId } from "../../schema/ids.ts"
+import { AppError } from "../../schema/errors.ts"
+import { SUBPROTOCOL } from "../../schema/protocol.ts"
+import type { NodeRow } from "../directory.ts"
+import type { AppContext } from "../env.ts"
+import { bearerToken } from "../middleware/authenticate.ts"
+import { operation } from "../operation.ts"
+import { importPublicKey, verifyNodeAssertion } from "../tokens.ts"
+
+/*
+ * The names that durable/shared/rpc.ts gives these headers. The worker imports only types from there, and a type is enough to
+ * hold both to the same words.
+ */
+type RpcHeaders = typeof import("../../durable/shared/rpc.ts")
+const NODE_ID_HEADER: RpcHeaders["NODE_ID_HEADER"] = "x-berth-node-id"
+const CELL_ID_HEADER: RpcHeaders["CELL_ID_HEADER"] = "x-berth-cell-id"
+const NODE_LABELS_HEADER: RpcHeaders["NODE_LABELS_HEADER"] = "x-berth-node-labels"
+
+export const connectNode = operation({
+  id: "connectNode",
+  method: "get",
+  path: "/v1/nodes/connect",
+  tag: "Nodes",
+  access: "node-assertion",
+  summary: "Connect a node",
+  description:
+    "Upgrades to a WebSocket that speaks the node protocol, named in `Sec-WebSocket-Protocol`. The bearer token is an assertion " +
+    "that the node signed with its own key, valid for a minute at most.",
+  answer: {
+    status: 101,
+    description: `Switched to the WebSocket protocol ${SUBPROTOCOL}.`,
+    headers: { "Sec-WebSocket-Protocol": SUBPROTOCOL },
+  },
+  errors: ["bad_request"],
+  example: {},
+  async handle(c) {
+    const node = await authenticateNode(c)
+    if (c.req.header("upgrade")?.toLowerCase() !== "websocket")
+      throw new AppError("bad_request", "This address only upgrades to a WebSocket.")
+    const headers = new Headers(c.req.raw.headers)
+    // Ours replace whatever the caller sent under these names: the NodeObject believes them.
+    headers.set(NODE_ID_HEADER, node.id)
+    headers.set(CELL_ID_HEADER, node.cellId)
+    headers.set(NODE_LABELS_HEADER, JSON.stringify(node.labels))
+    headers.delete("authorization")
+    const answer = await c.var.services.peers.node(node.id).fetch(new Request(c.req.raw, { headers }))
+    if (answer.webSocket === null) throw new AppError("bad_request", (await answer.text()) || "The node protocol was refused.")
+    const switched = new Headers(answer.headers)
+    switched.set("x-request-id", c.var.requestId)
+    return new Response(null, { status: 101, webSocket: answer.webSocket, headers: switched })
+  },
+})
+
+/** The node whose key signed the assertion. @throws AppError `unauthenticated` or `token_expired`. */
+async function authenticateNode(c: AppContext): Promise<NodeRow> {
+  const { clock, directory } = c.var.services
+  const found = new Map<string, NodeRow>()
+  const keys = async (kid: string) => {
+    const row = await directory.node(kid)
+    if (!row || row.forgotten) return undefined
+    found.set(kid, row)
+    return importPublicKey(row.publicKeyX)
+  }
+  const id: NodeId = await verifyNodeAssertion(bearerToken(c), c.env.ISSUER, keys, clock.now())
+  const row = found.get(id)
+  if (!row) throw new AppError("unauthenticated", "The assertion names no node of this platform.")
+  return row
+}

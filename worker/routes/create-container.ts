@@ -1,0 +1,41 @@
+import { Container } from "../../schema/api.ts"
+import { ContainerCreate } from "../../schema/container.ts"
+import { container } from "../examples.ts"
+import { replayHeaders } from "../middleware/idempotency.ts"
+import { callOf, operation, tenantOf } from "../operation.ts"
+
+export const createContainer = operation({
+  id: "createContainer",
+  method: "post",
+  path: "/v1/containers",
+  tag: "Containers",
+  access: "containers:create",
+  summary: "Create a container and start it",
+  description:
+    "Stores what you ask for and looks for a node. The answer comes at once; follow the container with `wait` or with events. " +
+    "When no node has room it waits in `scheduling`, with the reasons, and starts by itself once one has.",
+  body: ContainerCreate,
+  answer: {
+    status: 201,
+    description: "The container, as it is now.",
+    schema: Container,
+    example: { ...container, status: "scheduling", actions: ["stop", "restart", "kill"], run: null },
+    headers: { Location: "Where to read the container." },
+  },
+  errors: ["name_taken", "quota_exceeded"],
+  example: {
+    body: {
+      image: "registry.example/team/app:1.4",
+      name: "web-1",
+      args: ["serve", "--port", "8080"],
+      env: { LOG_LEVEL: "info" },
+      resources: { cpus: 0.5, memory_bytes: 268_435_456, pids: 128 },
+      restart: { policy: "on-failure", max_retries: 5 },
+    },
+  },
+  async handle(c, { body, idempotency }) {
+    const answer = await tenantOf(c).createContainer(callOf(c, idempotency), body)
+    const location = `/v1/containers/${answer.body.id}`
+    return { status: 201, body: answer.body, headers: { location, ...replayHeaders(answer.replayed) } }
+  },
+})

@@ -1,0 +1,54 @@
+import { Event, EVENT_TYPES, EventsQuery, page } from "../../schema/api.ts"
+import { event } from "../examples.ts"
+import { mapLines } from "../line-streams.ts"
+import { operation, tenantOf } from "../operation.ts"
+import { EVENT_STREAM, formatServerSentEvent, SSE_KEEPALIVE, SSE_OPENING, wantsEventStream } from "../server-sent-events.ts"
+import { invalid } from "../validation.ts"
+
+const KINDS = new Set<string>(EVENT_TYPES.map((type) => `${type.split(".")[0]}.*`))
+const TYPES = new Set<string>(EVENT_TYPES)
+
+export const listEvents = operation({
+  id: "listEvents",
+  method: "get",
+  path: "/v1/events",
+  tag: "Events",
+  access: "events:read",
+  summary: "Read or follow events",
+  description:
+    "A page of events, oldest first; `next_cursor` is null at the end. With `follow`, or when you accept `text/event-stream`, " +
+    "the answer is a stream of server-sent events that stays open; a client that sends `Last-Event-ID` goes on after that event. " +
+    "Events are kept for 30 days, and each is written in the transaction of the change that it tells of: none is missing.",
+  query: EventsQuery,
+  answer: {
+    status: 200,
+    description: "One page, or the stream.",
+    schema: page(Event, "EventPage"),
+    example: { items: [event], next_cursor: null },
+    media: { [EVENT_STREAM]: formatServerSentEvent({ id: event.cursor, event: event.type, data: event }) },
+  },
+  errors: [],
+  example: { query: "types=container.*&limit=50" },
+  async handle(c, { query }) {
+    const stream = query.follow === true || wantsEventStream(c.req.header("accept"))
+    const after = (stream ? c.req.header("last-event-id") : undefined) ?? query.after ?? null
+    const request = { after, types: typesOf(query.types), container: query.container ?? null, limit: query.limit }
+    if (!stream) return { status: 200, body: await tenantOf(c).listEvents(request) }
+    const headers = { "content-type": EVENT_STREAM }
+    if (c.req.raw.method === "HEAD") return c.body("", 200, headers)
+    const source = await tenantOf(c).followEvents(request)
+    return c.body(mapLines(source, { map: serverSent, opening: SSE_OPENING, keepalive: SSE_KEEPALIVE }), 200, headers)
+  },
+})
+
+function typesOf(text: string | undefined): string[] {
+  const types = (text ?? "").split(",").filter((type) => type !== "")
+  const unknown = types.find((type) => !TYPES.has(type) && !KINDS.has(type))
+  if (unknown !== undefined) throw invalid([{ pointer: "?types", message: `${unknown} is not a type of event` }])
+  return types
+}
+
+function serverSent(line: string): string {
+  const data = Event.parse(JSON.parse(line))
+  return formatServerSentEvent({ id: data.cursor, event: data.type, data })
+}
