@@ -1,0 +1,59 @@
+/**
+ * The floor: `crun run --detach` of the same root in a user namespace, with nobody to watch it, no log, no seccomp filter, no
+ * limits and no way out of its network namespace.
+ */
+import { existsSync } from "node:fs"
+import { mkdir, writeFile } from "node:fs/promises"
+import { join } from "node:path"
+import type { Contender } from "../harness/bench.ts"
+import { command, timed } from "../harness/process.ts"
+import { SLEEP } from "./workload.ts"
+
+/** A range that is nobody's on a usual machine; the root is readable for all, so that nothing has to be chowned. */
+const HOST_IDS = 3_000_000
+const UNIFIED = "/sys/fs/cgroup/unified"
+
+/** crun refuses to create while cgroup v2 is mounted beside v1: hidden in a mount namespace of this one call, as the node-bridge does. */
+const HIDING_V2 = ["unshare", "--mount", "--propagation=slave", "/bin/sh", "-c", `umount ${UNIFIED}; exec crun "$@"`, "crun"]
+
+const config = (rootPath: string) => ({
+  ociVersion: "1.0.0",
+  process: {
+    user: { uid: 0, gid: 0 },
+    args: SLEEP,
+    env: ["PATH=/bin"],
+    cwd: "/",
+    capabilities: { bounding: [], effective: [], permitted: [], inheritable: [], ambient: [] },
+    noNewPrivileges: true,
+  },
+  root: { path: rootPath, readonly: true },
+  mounts: [
+    { destination: "/proc", type: "proc", source: "proc" },
+    { destination: "/dev", type: "tmpfs", source: "tmpfs", options: ["nosuid", "strictatime", "mode=755", "size=65536k"] },
+    { destination: "/sys", type: "sysfs", source: "sysfs", options: ["nosuid", "noexec", "nodev", "ro"] },
+  ],
+  linux: {
+    uidMappings: [{ containerID: 0, hostID: HOST_IDS, size: 65_536 }],
+    gidMappings: [{ containerID: 0, hostID: HOST_IDS, size: 65_536 }],
+    namespaces: ["pid", "network", "ipc", "uts", "mount", "user", "cgroup"].map((type) => ({ type })),
+  },
+})
+
+/** `rootDir`: an unpacked root, with folders for proc, dev and sys. */
+export async function bareCrun(folder: string, series: string, rootDir: string): Promise<Contender> {
+  const bundle = join(folder, "bundle")
+  await mkdir(bundle, { recursive: true })
+  await writeFile(join(bundle, "config.json"), JSON.stringify(config(rootDir)))
+  const root = ["--root", join(folder, "state")]
+  const [file, ...before] = existsSync(UNIFIED) ? HIDING_V2 : ["crun"]
+  const id = `berth-bench-${process.pid}`
+  return {
+    name: "crun run --detach",
+    once: async () => ({
+      [series]: await timed(command(file ?? "crun", ...before, ...root, "run", "--detach", "--bundle", bundle, id)),
+    }),
+    tidy: async () => {
+      await timed(command("crun", ...root, "delete", "--force", id))
+    },
+  }
+}

@@ -1,0 +1,84 @@
+/** Berth as its tenants meet it: the whole platform, one `POST /v1/containers`, and a long poll until the container runs. */
+import type { Client } from "../../../bin/client.ts"
+import { PLATFORM_STEPS } from "../../../durable/tenant/observe.ts"
+import type { Container, NodeView, Page } from "../../../schema/api.ts"
+import type { ContainerCreate } from "../../../schema/container.ts"
+import type { Timings } from "../../../schema/protocol.ts"
+import type { Contender } from "../harness/bench.ts"
+import { median } from "../harness/stats.ts"
+import { SLEEP } from "./workload.ts"
+
+const WAIT_SECONDS = 120
+
+type Asked = Pick<ContainerCreate, "image" | "command"> & { resources?: { cpus: number } }
+const ASKED: Asked = { image: "localhost/hello", command: SLEEP }
+
+/** The full create call; with each run's own account of its steps kept for `trails`. */
+export function berthCreate(tenant: Client, series: { create: string; host: string }, trails: Timings[]): Contender {
+  const made: string[] = []
+  let warm = false
+  return {
+    name: "POST /v1/containers",
+    once: async () => {
+      const from = performance.now()
+      const running = await createAndWait(tenant, ASKED, made)
+      const ms = performance.now() - from
+      const timings = running.run?.timings ?? {}
+      if (warm) trails.push(timings)
+      warm = true
+      return { [series.create]: ms, [series.host]: hostPart(timings) }
+    },
+    tidy: () => removeAll(tenant, made),
+  }
+}
+
+/** `count` containers asked for at once; until the last of them runs. */
+export function berthBurst(tenant: Client, series: string, count: number, cpusEach: number): Contender {
+  const made: string[] = []
+  const asked = { ...ASKED, resources: { cpus: cpusEach } }
+  return {
+    name: `${count} POST /v1/containers at once`,
+    once: async () => {
+      const from = performance.now()
+      await Promise.all(Array.from({ length: count }, () => createAndWait(tenant, asked, made)))
+      return { [series]: performance.now() - from }
+    },
+    tidy: () => removeAll(tenant, made),
+  }
+}
+
+/** What each of `count` containers may ask for so that all fit on the node at once, at most one processor. */
+export async function cpusForEach(operator: Client, count: number): Promise<number> {
+  const { items } = await operator.get<Page<NodeView>>("/v1/admin/nodes")
+  const free = Math.max(0, ...items.map((node) => (node.facts?.capacity.cpus ?? 0) - node.reserved.cpus))
+  return Math.min(1, Math.floor((free / count) * 100) / 100)
+}
+
+/** From the assignment on the node to the running process: every step that is not the control plane's. */
+export const hostPart = (timings: Timings): number =>
+  Object.entries(timings).reduce((sum, [step, ms]) => (PLATFORM_STEPS.includes(step) ? sum : sum + ms), 0)
+
+/** The median of each step over all runs, in the order of the first. */
+export function typicalTrail(trails: readonly Timings[]): Record<string, number> {
+  return Object.fromEntries(
+    Object.keys(trails[0] ?? {}).map((step) => [step, median(trails.flatMap((timings) => timings[step] ?? []))]),
+  )
+}
+
+async function createAndWait(tenant: Client, asked: Asked, made: string[]): Promise<Container> {
+  const { id } = await tenant.post<Container>("/v1/containers", asked)
+  made.push(id)
+  const container = await tenant.get<Container>(`/v1/containers/${id}/wait?status=running&timeout=${WAIT_SECONDS}`)
+  if (container.status !== "running")
+    throw new Error(`${id} is ${container.status}: ${container.reason?.message ?? "no reason given"}`)
+  return container
+}
+
+async function removeAll(tenant: Client, made: string[]): Promise<void> {
+  await Promise.all(
+    made.splice(0).map(async (id) => {
+      await tenant.delete(`/v1/containers/${id}?force=true`)
+      await tenant.get(`/v1/containers/${id}/wait?status=removed&timeout=${WAIT_SECONDS}`)
+    }),
+  )
+}

@@ -1,0 +1,35 @@
+/** Measures contenders in turn, so that a machine that grows slower or faster meanwhile does so for all alike. */
+import type { Contender } from "./bench.ts"
+import { orderOfRound } from "./stats.ts"
+
+export class Series {
+  readonly #byName = new Map<string, number[]>()
+
+  add(figures: Readonly<Record<string, number>>): void {
+    for (const [name, value] of Object.entries(figures)) {
+      const series = this.#byName.get(name)
+      if (series === undefined) this.#byName.set(name, [value])
+      else series.push(value)
+    }
+  }
+
+  /** A statistic of one series; null when it was not measured at all. */
+  of(name: string, statistic: (series: readonly number[]) => number): number | null {
+    const series = this.#byName.get(name)
+    return series === undefined ? null : statistic(series)
+  }
+}
+
+/** Runs `rounds` rounds, after one whose figures are dropped: it fills caches and pools. */
+export async function alternate(contenders: readonly Contender[], rounds: number, say: (line: string) => void): Promise<Series> {
+  const series = new Series()
+  for (let round = 0; round <= rounds; round++) {
+    for (const contender of orderOfRound(contenders, round)) {
+      const figures = await contender.once()
+      if (round > 0) series.add(figures)
+      await contender.tidy()
+    }
+    say(round === 0 ? "warmed up" : `round ${round} of ${rounds}`)
+  }
+  return series
+}
