@@ -82,8 +82,11 @@ export interface TenantRpc {
   /** NDJSON of events as they happen, from `after`; ends when the reader cancels. */
   followEvents(request: EventsRequest): Promise<ReadableStream<Uint8Array>>
 
-  /** From a NodeObject. Observations that are not news are ignored; throws only when it could not store them. */
-  observe(nodeId: NodeId, observations: Observation[], gone: RunId[]): Promise<void>
+  /**
+   * From a NodeObject. Observations that are not news are ignored; throws only when it could not store them. `unknown` are
+   * runs that are not, or no longer, this node's to run: it must destroy them.
+   */
+  observe(nodeId: NodeId, observations: Observation[], gone: RunId[]): Promise<{ unknown: RunId[] }>
   /** From a NodeObject whose lease lapsed, or that was forgotten. */
   orphan(nodeId: NodeId, runIds: RunId[], reason: Reason): Promise<void>
   /** From a CellObject at which a placement of this tenant failed: something may fit now. */

@@ -1,0 +1,154 @@
+/**
+ * One cell: serialises placement on its nodes. Every method is one synchronous step between two awaits, so a decision and
+ * its booking cannot be interleaved with another's. SQLite first, then memory: if the write throws, memory is still right.
+ */
+import { DurableObject } from "cloudflare:workers"
+import type { Labels, Profile } from "../../schema/container.ts"
+import type { CellId, NodeId, RunId, TenantId } from "../../schema/ids.ts"
+import migrations from "../../schema/migrations/cell/migrations.js"
+import type { Capacity } from "../../schema/node.ts"
+import type { Reason } from "../../schema/protocol.ts"
+import { migrateOnce, openDatabase } from "../shared/database.ts"
+import { type Env, type Peers, peersOf, systemClock } from "../shared/ports.ts"
+import type { Ask, CellRpc, Placement } from "../shared/rpc.ts"
+import type { z } from "zod"
+import { FILTERS } from "./filters.ts"
+import { CapacityLedger } from "./ledger.ts"
+import { type Chain, schedule } from "./schedule.ts"
+import { SCORERS } from "./scorers.ts"
+import { CellStore, type NodeRow, type ReservationRow } from "./store.ts"
+
+const CHAIN: Chain = { filters: FILTERS, scorers: SCORERS }
+
+/** Waiting tenants told of one change of capacity. Whoever still does not fit queues again, so the next change goes on. */
+const POKES = 10
+
+export class CellObject extends DurableObject<Env> implements CellRpc {
+  readonly #store: CellStore
+  readonly #peers: Peers
+  #ledger = new CapacityLedger()
+  #cellId: CellId | undefined
+  /** Where the next search begins; it need not survive. */
+  #start = 0
+  #poking = false
+
+  constructor(ctx: DurableObjectState, env: Env) {
+    super(ctx, env)
+    const db = openDatabase(ctx.storage)
+    this.#store = new CellStore(db, ctx.storage.sql)
+    this.#peers = peersOf(env)
+    void ctx.blockConcurrencyWhile(async () => {
+      await migrateOnce(db, migrations)
+      this.#cellId = this.#store.cellId()
+      this.#load()
+    })
+  }
+
+  async registerNode(
+    cellId: CellId,
+    node: { node_id: NodeId; hostname: string; capacity: Capacity; labels: z.infer<typeof Labels>; profiles: Profile[] },
+  ): Promise<void> {
+    this.#know(cellId)
+    const known = this.#ledger.get(node.node_id)
+    this.#putNode({ ...node, ready: known?.ready ?? false, reason: null })
+  }
+
+  async setNodeReady(nodeId: NodeId, ready: boolean, reason: Reason | null): Promise<void> {
+    const node = this.#ledger.get(nodeId)
+    if (!node) return
+    const was = node.ready
+    this.#store.setReady(nodeId, ready, reason)
+    this.#ledger.setReady(nodeId, ready)
+    if (ready && !was) this.#poke()
+  }
+
+  async place(cellId: CellId, asks: Ask[]): Promise<Placement[]> {
+    this.#know(cellId)
+    const before = this.#store.placesOf(asks.map((ask) => ask.run_id))
+    const booked: ReservationRow[] = []
+    const waiting = new Set<TenantId>()
+    try {
+      const placements = asks.map((ask) => this.#placeOne(ask, before, booked, waiting))
+      this.#store.reserve(booked)
+      this.#store.addWaiting([...waiting], systemClock.now())
+      return placements
+    } catch (error) {
+      // The batch was booked in memory as it went; without its rows that is wrong.
+      this.#load()
+      throw error
+    }
+  }
+
+  async release(runIds: RunId[]): Promise<void> {
+    const released = this.#store.release(runIds)
+    for (const row of released) this.#ledger.credit(row.node_id, { ...row, runs: 1 })
+    if (released.length > 0) this.#poke()
+  }
+
+  async listNodes() {
+    return this.#ledger.nodes.map(({ id, ready, used }) => ({ node_id: id, ready, reserved: { ...used } }))
+  }
+
+  async forgetNode(nodeId: NodeId): Promise<void> {
+    this.#store.forgetNode(nodeId)
+    this.#ledger.forget(nodeId)
+  }
+
+  #placeOne(ask: Ask, before: Map<RunId, NodeId>, booked: ReservationRow[], waiting: Set<TenantId>): Placement {
+    const { run_id } = ask
+    const already = before.get(run_id)
+    if (already !== undefined) return { run_id, node_id: already, region: this.#ledger.get(already)?.labels.region ?? null }
+    const decision = schedule(this.#ledger.nodes, ask, CHAIN, this.#start++)
+    if (decision.node === null) {
+      waiting.add(ask.tenant_id)
+      return { run_id, node_id: null, refused: decision.refused }
+    }
+    const { id, labels } = decision.node
+    const { cpus, memory_bytes, pids } = ask.resources
+    booked.push({ run_id, node_id: id, cpus, memory_bytes, pids })
+    before.set(run_id, id) // the same run twice in one batch
+    this.#ledger.reserve(id, { runs: 1, cpus, memory_bytes, pids })
+    return { run_id, node_id: id, region: labels.region ?? null }
+  }
+
+  #putNode(row: NodeRow): void {
+    this.#store.putNode(row)
+    this.#ledger.put(row)
+    if (row.ready) this.#poke()
+  }
+
+  /** Tells tenants that wait for capacity. Not awaited by whoever freed it; if the object dies here, tenants ask by themselves. */
+  #poke(): void {
+    const cellId = this.#cellId
+    if (this.#poking || cellId === undefined) return
+    this.#poking = true
+    const work = async () => {
+      // Changes that come together are told once.
+      await scheduler.wait(0)
+      this.#poking = false
+      await Promise.all(this.#store.takeWaiting(POKES).map((tenant) => this.#tell(tenant, cellId)))
+    }
+    this.ctx.waitUntil(work())
+  }
+
+  async #tell(tenant: TenantId, cellId: CellId): Promise<void> {
+    try {
+      await this.#peers.tenant(tenant).capacityChanged(cellId)
+    } catch (error) {
+      console.error("a waiting tenant could not be told of new capacity; it will ask again by itself", error)
+    }
+  }
+
+  #know(cellId: CellId): void {
+    if (this.#cellId !== undefined) return
+    this.#store.saveCellId(cellId)
+    this.#cellId = cellId
+  }
+
+  #load(): void {
+    const ledger = new CapacityLedger()
+    for (const row of this.#store.nodes()) ledger.put(row)
+    for (const row of this.#store.reservedByNode()) ledger.reserve(row.node_id, row)
+    this.#ledger = ledger
+  }
+}

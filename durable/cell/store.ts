@@ -1,0 +1,114 @@
+/** CellObject's SQL. Batches go through `json_each` in one statement: an object's SQLite takes 100 bound parameters only. */
+import { asc, eq, sql } from "drizzle-orm"
+import type { CellId, NodeId, RunId, TenantId } from "../../schema/ids.ts"
+import type { Reason } from "../../schema/protocol.ts"
+import { identity, nodes, reservations, waiting } from "../../schema/tables/cell.ts"
+import { type Database, prepareUpsert } from "../shared/database.ts"
+
+export type NodeRow = typeof nodes.$inferSelect
+export type ReservationRow = typeof reservations.$inferSelect
+
+export interface Reserved {
+  readonly runs: number
+  readonly cpus: number
+  readonly memory_bytes: number
+  readonly pids: number
+}
+
+export class CellStore {
+  readonly #db: Database
+  readonly #sql: SqlStorage
+  readonly #putNode: (row: NodeRow) => void
+
+  constructor(db: Database, rawSql: SqlStorage) {
+    this.#db = db
+    this.#sql = rawSql
+    this.#putNode = prepareUpsert(db, nodes, nodes.node_id)
+  }
+
+  cellId(): CellId | undefined {
+    return this.#db.select().from(identity).get()?.cell_id
+  }
+
+  saveCellId(cell_id: CellId): void {
+    this.#db.insert(identity).values({ id: 1, cell_id }).onConflictDoNothing().run()
+  }
+
+  nodes(): NodeRow[] {
+    return this.#db.select().from(nodes).orderBy(asc(nodes.node_id)).all()
+  }
+
+  putNode(row: NodeRow): void {
+    this.#putNode(row)
+  }
+
+  setReady(id: NodeId, ready: boolean, reason: Reason | null): void {
+    this.#db.update(nodes).set({ ready, reason }).where(eq(nodes.node_id, id)).run()
+  }
+
+  /** The node, what is reserved on it, all of it. */
+  forgetNode(id: NodeId): void {
+    this.#db.transaction((tx) => {
+      tx.delete(reservations).where(eq(reservations.node_id, id)).run()
+      tx.delete(nodes).where(eq(nodes.node_id, id)).run()
+    })
+  }
+
+  reservedByNode(): (Reserved & { node_id: NodeId })[] {
+    return this.#db
+      .select({
+        node_id: reservations.node_id,
+        runs: sql<number>`count(*)`,
+        cpus: sql<number>`total(${reservations.cpus})`,
+        memory_bytes: sql<number>`sum(${reservations.memory_bytes})`,
+        pids: sql<number>`sum(${reservations.pids})`,
+      })
+      .from(reservations)
+      .groupBy(reservations.node_id)
+      .all()
+  }
+
+  /** Where runs that are placed already are. */
+  placesOf(runs: readonly RunId[]): Map<RunId, NodeId> {
+    const rows = this.#sql.exec<{ run_id: RunId; node_id: NodeId }>(
+      "select run_id, node_id from reservations where run_id in (select value from json_each(?))",
+      JSON.stringify(runs),
+    )
+    return new Map([...rows].map((row) => [row.run_id, row.node_id]))
+  }
+
+  reserve(rows: readonly ReservationRow[]): void {
+    if (rows.length === 0) return
+    this.#sql.exec(
+      `insert into reservations (run_id, node_id, cpus, memory_bytes, pids)
+       select value->>0, value->>1, value->>2, value->>3, value->>4 from json_each(?)`,
+      JSON.stringify(rows.map((row) => [row.run_id, row.node_id, row.cpus, row.memory_bytes, row.pids])),
+    )
+  }
+
+  /** What was held and is not any more: a run that holds nothing gives nothing back. */
+  release(runs: readonly RunId[]): ReservationRow[] {
+    const rows = this.#sql.exec<{ [K in keyof ReservationRow]: ReservationRow[K] & SqlStorageValue }>(
+      "delete from reservations where run_id in (select value from json_each(?)) returning run_id, node_id, cpus, memory_bytes, pids",
+      JSON.stringify(runs),
+    )
+    return rows.toArray()
+  }
+
+  /** A tenant that waits already keeps its place. */
+  addWaiting(tenants: readonly TenantId[], now: number): void {
+    for (const tenant_id of tenants) this.#db.insert(waiting).values({ tenant_id, since_ms: now }).onConflictDoNothing().run()
+  }
+
+  /** Takes the tenants that have waited longest. */
+  takeWaiting(limit: number): TenantId[] {
+    const first = this.#db
+      .select({ tenant_id: waiting.tenant_id })
+      .from(waiting)
+      .orderBy(asc(waiting.since_ms))
+      .limit(limit)
+      .all()
+    for (const { tenant_id } of first) this.#db.delete(waiting).where(eq(waiting.tenant_id, tenant_id)).run()
+    return first.map((row) => row.tenant_id)
+  }
+}

@@ -1,0 +1,68 @@
+/** What a cell's answer makes of a run. Pure. */
+import type { CellId, NodeId } from "../../schema/ids.ts"
+import { type EventDraft, runUnplaceable } from "./events.ts"
+import { type Group, replaceRun } from "./plan.ts"
+import type { RunRow } from "./store.ts"
+
+export interface Refused {
+  readonly reason: string
+  readonly nodes: number
+}
+
+/** A cell tells when capacity changes; this is for the case that its word got lost. */
+export const CAPACITY_RETRY_MS = 30_000
+
+export interface Changed {
+  readonly group: Group
+  readonly events: readonly EventDraft[]
+}
+
+export interface Place {
+  readonly cell: CellId
+  readonly node: NodeId
+  readonly region: string | null
+  /** When the cell was asked, Unix milliseconds. */
+  readonly asked_at_ms: number
+}
+
+/** The run may have ended while the cell was asked: then the reservation goes back. */
+export function placed(group: Group, run: RunRow, at: Place, now: number): Changed {
+  const known = { ...run, cell_id: at.cell, node_id: at.node, region: at.region }
+  if (run.state !== "pending") {
+    const released = { ...run, cell_id: at.cell, release_due: true }
+    return { group: run.node_id === null ? replaceRun(group, released) : group, events: [] }
+  }
+  const moved: RunRow = {
+    ...known,
+    state: "placed",
+    since_ms: now,
+    reason: null,
+    timings: { committed: at.asked_at_ms - run.created_at_ms, placed: now - at.asked_at_ms },
+    assign_due: true,
+    retry_at_ms: null,
+  }
+  return { group: replaceRun(group, moved), events: [] }
+}
+
+/** Told as an event when the run first does not fit; later refusals only change the counts. */
+export function unplaceable(group: Group, run: RunRow, refused: readonly Refused[], now: number): Changed {
+  if (run.state !== "pending") return { group, events: [] }
+  const reason = { code: "no_capacity", message: noCapacityMessage(refused) }
+  const waits = { ...run, reason, retry_at_ms: now + CAPACITY_RETRY_MS }
+  return { group: replaceRun(group, waits), events: run.reason === null ? [runUnplaceable(waits)] : [] }
+}
+
+/** Cells name their filters alike, so their counts add up; most nodes first. */
+export function mergeRefused(lists: readonly (readonly Refused[])[]): Refused[] {
+  const counts = new Map<string, number>()
+  for (const { reason, nodes } of lists.flat()) counts.set(reason, (counts.get(reason) ?? 0) + nodes)
+  return [...counts]
+    .map(([reason, nodes]) => ({ reason, nodes }))
+    .toSorted((a, b) => b.nodes - a.nodes || (a.reason < b.reason ? -1 : 1))
+}
+
+export function noCapacityMessage(refused: readonly Refused[]): string {
+  if (refused.length === 0) return "No node can hold this container now: there are no nodes."
+  const counted = refused.map(({ reason, nodes }) => `${nodes} ${nodes === 1 ? "node" : "nodes"}: ${reason}`)
+  return `No node can hold this container now. ${counted.join("; ")}.`
+}

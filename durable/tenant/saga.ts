@@ -1,0 +1,165 @@
+/**
+ * Carries a tenant's outbox to the other objects: places pending runs, tells nodes what to make true, gives reservations
+ * back. Each call is idempotent by run id and each mark is cleared only after the other side has answered, so a crash at any
+ * line repeats a call at worst: the marks are in SQLite and the alarm takes them up again.
+ *
+ * A run is in one call at a time. What changes meanwhile stays marked and is carried when the call returns, so a newer wish
+ * is never overtaken by an older one.
+ */
+import type { CellId, NodeId, RunId } from "../../schema/ids.ts"
+import type { Clock, Peers } from "../shared/ports.ts"
+import type { Ask, Placement, TenantConfig } from "../shared/rpc.ts"
+import { type Changed, mergeRefused, placed, type Refused, unplaceable } from "./placing.ts"
+import { type Group, replaceRun } from "./plan.ts"
+import type { ContainerRow, RunRow, TenantStore } from "./store.ts"
+import { assignmentOf } from "./view.ts"
+
+/** After a call that failed. */
+const RETRY_MS = 2_000
+
+export interface SagaPorts {
+  readonly store: TenantStore
+  readonly peers: Peers
+  readonly clock: Clock
+  settings(): TenantConfig
+  /** Changes a run's container and settles it, in a transaction; a run that is known no longer is left alone. */
+  change(run: RunId, mutate: (group: Group, run: RunRow, now: number) => Changed): void
+  /** Keeps the object awake for work that nobody waits for. */
+  background(work: Promise<void>): void
+}
+
+export class Saga {
+  readonly #ports: SagaPorts
+  readonly #inCall = new Map<RunId, Promise<void>>()
+
+  constructor(ports: SagaPorts) {
+    this.#ports = ports
+  }
+
+  /** Does what the runs' marks ask for; resolves when those calls have returned. Never throws: a failure is retried later. */
+  drive(runs: readonly RunRow[]): Promise<void> {
+    const free = runs.filter((run) => !this.#inCall.has(run.id))
+    const calls = this.#call(free)
+    for (const run of free) this.#inCall.set(run.id, calls)
+    return calls
+  }
+
+  /** Resolves when the call that a run is in has returned, at once when it is in none. */
+  called(run: RunId): Promise<void> {
+    return this.#inCall.get(run) ?? Promise.resolve()
+  }
+
+  async #call(runs: readonly RunRow[]): Promise<void> {
+    const [pending, others] = [runs.filter((run) => run.state === "pending"), runs.filter((run) => run.state !== "pending")]
+    const byNode = Map.groupBy(
+      others.filter((run) => run.assign_due),
+      (run) => run.node_id,
+    )
+    const byCell = Map.groupBy(
+      others.filter((run) => run.release_due),
+      (run) => run.cell_id,
+    )
+    const results = await Promise.allSettled([
+      this.#place(pending),
+      ...[...byNode].map(([node, group]) => this.#assign(node, group)),
+      ...[...byCell].map(([cell, group]) => this.#release(cell, group)),
+    ])
+    for (const run of runs) this.#inCall.delete(run.id)
+    const failed = results.filter((result) => result.status === "rejected")
+    for (const { reason } of failed) console.error("a call to another object failed and will be tried again", reason)
+    if (failed.length > 0) this.#postpone(runs)
+    else this.#ports.background(this.#driveLeftOver(runs))
+  }
+
+  /** What has become due while the calls were under way, such as the assignment of a run that was just placed. */
+  async #driveLeftOver(runs: readonly RunRow[]): Promise<void> {
+    const now = this.#ports.clock.now()
+    const left = runs.map((run) => this.#ports.store.run(run.id)).filter((run) => run !== undefined)
+    const due = left.filter(
+      (run) => run.assign_due || run.release_due || (run.state === "pending" && (run.retry_at_ms ?? 0) <= now),
+    )
+    if (due.length > 0) await this.drive(due)
+  }
+
+  #postpone(runs: readonly RunRow[]): void {
+    for (const { id } of runs) {
+      this.#ports.change(id, (group, run, now) => {
+        const due = run.state === "pending" || run.assign_due || run.release_due
+        return { group: due ? replaceRun(group, { ...run, retry_at_ms: now + RETRY_MS }) : group, events: [] }
+      })
+    }
+  }
+
+  /**
+   * Asks the tenant's cells in order; only a cell's own refusal leads on to the next one. A cell that does not answer may have
+   * placed the run, so it is asked again before any other.
+   */
+  async #place(runs: readonly RunRow[]): Promise<void> {
+    if (runs.length === 0) return
+    const { tenant_id, cells } = this.#ports.settings()
+    const refused = new Map<RunId, (readonly Refused[])[]>(runs.map((run) => [run.id, []]))
+    let asks = runs.flatMap((run) => this.#ask(tenant_id, run))
+    for (const cell of cells) {
+      if (asks.length === 0) break
+      const began = this.#ports.clock.now()
+      const placements = await this.#ports.peers.cell(cell).place(cell, asks)
+      for (const placement of placements) this.#take(cell, placement, began, refused)
+      asks = asks.filter((ask) => refused.has(ask.run_id))
+    }
+    for (const [id, lists] of refused) {
+      this.#ports.change(id, (group, run, now) => unplaceable(group, run, mergeRefused(lists), now))
+    }
+  }
+
+  #ask(tenant_id: TenantConfig["tenant_id"], run: RunRow): Ask[] {
+    const spec = this.#ports.store.container(run.container_id)?.spec
+    if (spec === undefined) return []
+    return [{ run_id: run.id, tenant_id, resources: spec.resources, profile: spec.profile, labels: spec.placement.labels }]
+  }
+
+  #take(cell: CellId, placement: Placement, began: number, refused: Map<RunId, (readonly Refused[])[]>): void {
+    if (placement.node_id === null) {
+      refused.get(placement.run_id)?.push(placement.refused)
+      return
+    }
+    const at = { cell, node: placement.node_id, region: placement.region, asked_at_ms: began }
+    refused.delete(placement.run_id)
+    this.#ports.change(placement.run_id, (group, run, now) => placed(group, run, at, now))
+  }
+
+  async #assign(node: NodeId | null, due: readonly RunRow[]): Promise<void> {
+    if (node === null) return
+    const { tenant_id } = this.#ports.settings()
+    const containers = new Map<RunRow, ContainerRow | undefined>(
+      due.map((run) => [run, this.#ports.store.container(run.container_id)]),
+    )
+    const assignments = [...containers].flatMap(([run, container]) =>
+      container ? [assignmentOf(tenant_id, container, run)] : [],
+    )
+    const began = this.#ports.clock.now()
+    await this.#ports.peers.node(node).assign(assignments)
+    const took = this.#ports.clock.now() - began
+    for (const sent of due)
+      this.#ports.change(sent.id, (group, run) => ({ group: replaceRun(group, assigned(run, sent, took)), events: [] }))
+  }
+
+  async #release(cell: CellId | null, runs: readonly RunRow[]): Promise<void> {
+    const ids = runs.map((run) => run.id)
+    // A run that ended while it was being placed may hold a reservation at any of the tenant's cells.
+    const cells = cell === null ? this.#ports.settings().cells : [cell]
+    await Promise.all(cells.map((id) => this.#ports.peers.cell(id).release(ids)))
+    for (const id of ids) {
+      this.#ports.change(id, (group, run) => ({ group: replaceRun(group, { ...run, release_due: false }), events: [] }))
+    }
+  }
+}
+
+/** A wish that changed while it was being sent is still due. */
+function assigned(run: RunRow, sent: RunRow, tookMs: number): RunRow {
+  const same =
+    run.wish_desired === sent.wish_desired &&
+    run.wish_paused === sent.wish_paused &&
+    run.wish_stop_timeout_seconds === sent.wish_stop_timeout_seconds
+  const timings = "assigned" in run.timings ? run.timings : { ...run.timings, assigned: tookMs }
+  return { ...run, timings, assign_due: !same }
+}

@@ -1,0 +1,282 @@
+/** TenantObject's SQL. Statements on the way of a create or a report are prepared once; all are synchronous. */
+import { and, asc, desc, eq, gt, inArray, isNotNull, isNull, lt, lte, min, sql, type SQL } from "drizzle-orm"
+import type { EventType } from "../../schema/api.ts"
+import type { ContainerId, EventId, NodeId, RunId } from "../../schema/ids.ts"
+import { containers, events, idempotency, runs, settings } from "../../schema/tables/tenant.ts"
+import { type Database, prepareUpsert } from "../shared/database.ts"
+import type { ContainerListRequest, TenantConfig } from "../shared/rpc.ts"
+import type { Used } from "./actions.ts"
+import type { EventDraft } from "./events.ts"
+import type { Group } from "./plan.ts"
+
+export type ContainerRow = typeof containers.$inferSelect
+export type RunRow = typeof runs.$inferSelect
+export type EventRow = typeof events.$inferSelect
+export type IdempotencyRow = typeof idempotency.$inferSelect
+
+/** Rows taken by one sweep of the alarm; what is left over keeps the alarm due. */
+const SWEEP = 1_000
+
+export interface EventFilter {
+  readonly types: readonly string[]
+  readonly container: ContainerId | null
+}
+
+export class TenantStore {
+  readonly #db: Database
+  readonly #putContainer: (row: ContainerRow) => void
+  readonly #putRun: (row: RunRow) => void
+  readonly #putIdempotency: (row: IdempotencyRow) => void
+  readonly #statements
+
+  constructor(db: Database) {
+    this.#db = db
+    this.#putContainer = prepareUpsert(db, containers, containers.id)
+    this.#putRun = prepareUpsert(db, runs, runs.id)
+    const p = sql.placeholder
+    const used = {
+      containers: sql<number>`count(*)`,
+      cpus: sql<number>`total(cpus)`,
+      memory_bytes: sql<number>`total(memory_bytes)`,
+    }
+    this.#statements = {
+      container: db.select().from(containers).where(eq(containers.id, p("id"))).prepare(),
+      liveByName: db
+        .select()
+        .from(containers)
+        .where(and(eq(containers.name, p("name")), isNull(containers.removed_at_ms)))
+        .prepare(),
+      run: db.select().from(runs).where(eq(runs.id, p("id"))).prepare(),
+      runsOf: db.select().from(runs).where(eq(runs.container_id, p("id"))).orderBy(asc(runs.id)).prepare(),
+      used: db.select(used).from(containers).where(sql`active = 1`).prepare(),
+      idempotency: db
+        .select()
+        .from(idempotency)
+        .where(and(eq(idempotency.subject, p("subject")), eq(idempotency.key, p("key"))))
+        .prepare(),
+      addEvent: db
+        .insert(events)
+        .values({
+          id: p("id"), type: p("type"), time_ms: p("time_ms"), container_id: p("container_id"),
+          container_name: p("container_name"), run_id: p("run_id"), data: p("data"),
+        })
+        .prepare(),
+    } as const // prettier-ignore
+    const answered = db
+      .insert(idempotency)
+      .values({
+        subject: p("subject"),
+        key: p("key"),
+        fingerprint: p("fingerprint"),
+        container_id: p("container_id"),
+        status: p("status"),
+        answer: p("answer"),
+        expires_at_ms: p("expires_at_ms"),
+      }) // prettier-ignore
+      .onConflictDoUpdate({
+        target: [idempotency.subject, idempotency.key],
+        set: { answer: sql`excluded.answer`, status: sql`excluded.status` },
+      })
+      .prepare()
+    this.#putIdempotency = (row) => void answered.run(row)
+  }
+
+  transaction<T>(work: () => T): T {
+    return this.#db.transaction(() => work())
+  }
+
+  settings(): TenantConfig | undefined {
+    return this.#db.select().from(settings).get()
+  }
+
+  saveSettings(config: TenantConfig): void {
+    const row = { ...config, cells: [...config.cells], id: 1 }
+    this.#db.insert(settings).values(row).onConflictDoUpdate({ target: settings.id, set: row }).run()
+  }
+
+  container(id: ContainerId): ContainerRow | undefined {
+    return this.#statements.container.get({ id })
+  }
+
+  liveByName(name: string): ContainerRow | undefined {
+    return this.#statements.liveByName.get({ name })
+  }
+
+  run(id: RunId): RunRow | undefined {
+    return this.#statements.run.get({ id })
+  }
+
+  group(id: ContainerId): Group | undefined {
+    const container = this.container(id)
+    return container && { container, runs: this.#statements.runsOf.all({ id }) }
+  }
+
+  /** Writes what differs. Rows that `settle` left alone are the same objects, so identity tells. */
+  saveGroup(before: Group | null, after: Group): void {
+    if (before?.container !== after.container) this.#putContainer(after.container)
+    for (const run of after.runs) if (!before?.runs.includes(run)) this.#putRun(run)
+    const kept = new Set(after.runs.map((run) => run.id))
+    for (const run of before?.runs ?? []) if (!kept.has(run.id)) this.#db.delete(runs).where(eq(runs.id, run.id)).run()
+  }
+
+  used(): Used {
+    return this.#statements.used.get() ?? { containers: 0, cpus: 0, memory_bytes: 0 }
+  }
+
+  /** Containers in the order they were made, each with its latest run. */
+  list(request: ContainerListRequest, limit: number): { container: ContainerRow; run: RunRow | null }[] {
+    const conditions: SQL[] = request.labels.map(({ key, value }) =>
+      value === null
+        ? sql`exists (select 1 from json_each(${containers.spec}, '$.labels') where key = ${key})`
+        : sql`exists (select 1 from json_each(${containers.spec}, '$.labels') where key = ${key} and value = ${value})`,
+    )
+    if (request.cursor !== null) conditions.push(gt(containers.id, request.cursor as ContainerId))
+    conditions.push(request.status === null ? isNull(containers.removed_at_ms) : eq(containers.status, request.status))
+    return this.#db
+      .select({ container: containers, run: runs })
+      .from(containers)
+      .leftJoin(runs, eq(runs.id, containers.latest_run_id))
+      .where(and(...conditions))
+      .orderBy(asc(containers.id))
+      .limit(limit)
+      .all()
+  }
+
+  /* The outbox and the clock. */
+
+  dueRuns(now: number): RunRow[] {
+    return this.#db.select().from(runs).where(lte(runs.retry_at_ms, now)).orderBy(asc(runs.retry_at_ms)).limit(SWEEP).all()
+  }
+
+  pendingRuns(): RunRow[] {
+    const pending = and(isNotNull(runs.retry_at_ms), eq(runs.state, "pending"))
+    return this.#db.select().from(runs).where(pending).orderBy(asc(runs.id)).limit(SWEEP).all()
+  }
+
+  dueContainers(now: number): ContainerId[] {
+    const due = this.#db.select({ id: containers.id }).from(containers).where(lte(containers.wake_at_ms, now))
+    return due
+      .orderBy(asc(containers.wake_at_ms))
+      .limit(SWEEP)
+      .all()
+      .map((row) => row.id)
+  }
+
+  presentRuns(node: NodeId, ids: readonly RunId[]): RunRow[] {
+    return ids.map((id) => this.run(id)).filter((run) => run !== undefined && run.node_id === node) as RunRow[]
+  }
+
+  nextRetry(): number | null {
+    return (
+      this.#db
+        .select({ at: min(runs.retry_at_ms) })
+        .from(runs)
+        .where(isNotNull(runs.retry_at_ms))
+        .get()?.at ?? null
+    )
+  }
+
+  nextDeadline(): number | null {
+    const at = this.#db
+      .select({ at: min(containers.wake_at_ms) })
+      .from(containers)
+      .where(isNotNull(containers.wake_at_ms))
+    return at.get()?.at ?? null
+  }
+
+  /* Events. */
+
+  addEvents(container: ContainerRow, drafts: readonly EventDraft[], now: number, newId: () => EventId): void {
+    for (const { type, run_id, data } of drafts) {
+      this.#statements.addEvent.run({
+        id: newId(), type, time_ms: now, container_id: container.id, container_name: container.name, run_id, data,
+      }) // prettier-ignore
+    }
+  }
+
+  seqOfEvent(id: EventId): number | undefined {
+    return this.#db.select({ seq: events.seq }).from(events).where(eq(events.id, id)).get()?.seq
+  }
+
+  lastSeq(): number {
+    return this.#db.select({ seq: events.seq }).from(events).orderBy(desc(events.seq)).limit(1).get()?.seq ?? 0
+  }
+
+  eventsAfter(seq: number, filter: EventFilter, limit: number): EventRow[] {
+    const conditions: SQL[] = [gt(events.seq, seq)]
+    if (filter.container !== null) conditions.push(eq(events.container_id, filter.container))
+    if (filter.types.length > 0) {
+      const wanted = filter.types.map((type) =>
+        type.endsWith(".*")
+          ? sql`substr(${events.type}, 1, ${type.length - 1}) = ${type.slice(0, -1)}`
+          : eq(events.type, type as EventType),
+      )
+      conditions.push(sql`(${sql.join(wanted, sql` or `)})`)
+    }
+    return this.#db
+      .select()
+      .from(events)
+      .where(and(...conditions))
+      .orderBy(asc(events.seq))
+      .limit(limit)
+      .all()
+  }
+
+  /* Idempotency. */
+
+  idempotency(subject: string, key: string): IdempotencyRow | undefined {
+    return this.#statements.idempotency.get({ subject, key })
+  }
+
+  putIdempotency(row: IdempotencyRow): void {
+    this.#putIdempotency(row)
+  }
+
+  /* Retention. */
+
+  /** Deletes what is past its time; each bound is the latest time that goes. */
+  collect(bounds: { idempotency: number; events: number; removed: number }): void {
+    const db = this.#db
+    db.delete(idempotency).where(lte(idempotency.expires_at_ms, bounds.idempotency)).run()
+    // Sequence and time rise together, so the first event to keep bounds the rest without an index on time.
+    const first = db
+      .select({ seq: min(events.seq) })
+      .from(events)
+      .where(gt(events.time_ms, bounds.events))
+      .get()?.seq
+    db.delete(events)
+      .where(lt(events.seq, first ?? this.lastSeq() + 1))
+      .run()
+    const gone = db.select({ id: containers.id }).from(containers).where(lte(containers.removed_at_ms, bounds.removed))
+    const settled = sql`not exists (select 1 from ${runs} where ${runs.container_id} = ${containers.id} and ${runs.retry_at_ms} is not null)`
+    for (const { id } of gone.limit(SWEEP).all()) {
+      const deleted = db
+        .delete(containers)
+        .where(and(eq(containers.id, id), settled))
+        .returning({ id: containers.id })
+        .all()
+      if (deleted.length > 0)
+        db.delete(runs)
+          .where(inArray(runs.container_id, [id]))
+          .run()
+    }
+  }
+
+  /** The earliest time at which `collect` has something to do, for each of its bounds. */
+  oldest(): { idempotency: number | null; event: number | null; removed: number | null } {
+    const db = this.#db
+    return {
+      idempotency:
+        db
+          .select({ at: min(idempotency.expires_at_ms) })
+          .from(idempotency)
+          .get()?.at ?? null,
+      event: db.select({ at: events.time_ms }).from(events).orderBy(asc(events.seq)).limit(1).get()?.at ?? null,
+      removed:
+        db
+          .select({ at: min(containers.removed_at_ms) })
+          .from(containers)
+          .get()?.at ?? null,
+    }
+  }
+}

@@ -1,0 +1,149 @@
+/** Rows as the tenant, the node and the lifecycle see them. */
+import type { Container, Event } from "../../schema/api.ts"
+import type { TenantId } from "../../schema/ids.ts"
+import { publicStatus, type RunView, type Status, type WishView } from "../../schema/lifecycle.ts"
+import type { Assignment } from "../../schema/protocol.ts"
+import type { ContainerRow, EventRow, RunRow } from "./store.ts"
+
+const iso = (ms: number) => new Date(ms).toISOString()
+const isoOrNull = (ms: number | null) => (ms === null ? null : iso(ms))
+
+export const latestRun = (group: { container: ContainerRow; runs: readonly RunRow[] }): RunRow | undefined =>
+  group.runs.find((run) => run.id === group.container.latest_run_id)
+
+export const wishView = (container: ContainerRow): WishView => ({
+  desired: container.desired,
+  desiredSinceMs: container.desired_since_ms,
+  stopTimeoutSeconds: container.stop_timeout_seconds ?? container.spec.stop.timeout_seconds,
+  nextRunAtMs: container.next_run_at_ms,
+  restarting: container.restarting,
+})
+
+/** A container is removed when none of its runs is present any more, not only the latest: the container's row knows. */
+export const runView = (container: ContainerRow, run: RunRow | undefined): RunView | null =>
+  run === undefined
+    ? null
+    : {
+        state: run.state,
+        sinceMs: run.since_ms,
+        paused: run.paused,
+        present: container.removed_at_ms === null,
+        reason: run.reason,
+      }
+
+export function containerView(container: ContainerRow, run: RunRow | undefined): Container {
+  const { spec } = container
+  const status = publicStatus(wishView(container), runView(container, run))
+  return {
+    id: container.id,
+    name: container.name,
+    status: status.status,
+    reason: status.reason,
+    since: iso(status.sinceMs),
+    deadline: isoOrNull(status.deadlineMs),
+    actions: [...status.actions],
+    run: run === undefined ? null : runDetails(run),
+    restarts: container.restarts,
+    warnings: [],
+    created_at: iso(container.created_at_ms),
+    image: spec.image,
+    command: spec.command ?? null,
+    args: spec.args ?? null,
+    env: spec.env,
+    workdir: spec.workdir ?? null,
+    user: spec.user ?? null,
+    labels: spec.labels,
+    resources: spec.resources,
+    restart: spec.restart,
+    stop: spec.stop,
+    profile: spec.profile,
+    read_only: spec.read_only,
+    tty: spec.tty,
+    network: spec.network,
+    placement: spec.placement,
+    max_lifetime_seconds: spec.max_lifetime_seconds ?? null,
+    remove_on_exit: spec.remove_on_exit,
+  }
+}
+
+const runDetails = (run: RunRow): NonNullable<Container["run"]> => ({
+  id: run.id,
+  state: run.state,
+  node_region: run.region,
+  image_digest: run.image_digest,
+  attempt: run.attempt,
+  created_at: iso(run.created_at_ms),
+  started_at: isoOrNull(run.started_at_ms),
+  finished_at: isoOrNull(run.finished_at_ms),
+  exit: run.exit,
+  timings: run.timings,
+})
+
+/** Wide enough for 2^53: cursors compare as text the way they compare as numbers. */
+const CURSOR_DIGITS = 16
+export const formatCursor = (seq: number) => String(seq).padStart(CURSOR_DIGITS, "0")
+export const parseCursor = (text: string): number | undefined => (/^\d{1,16}$/.test(text) ? Number(text) : undefined)
+
+export const eventView = (row: EventRow): Event => ({
+  id: row.id,
+  type: row.type,
+  time: iso(row.time_ms),
+  container_id: row.container_id,
+  container_name: row.container_name,
+  run_id: row.run_id,
+  data: row.data,
+  cursor: formatCursor(row.seq),
+})
+
+/** What a node is told of a run. A hostname takes no underscore, so an unnamed container's id loses its own. */
+export function assignmentOf(tenantId: TenantId, container: ContainerRow, run: RunRow): Assignment {
+  const { image, command, args, env, workdir, user, labels, resources, stop, profile, read_only, tty, network } = container.spec
+  return {
+    run_id: run.id,
+    container_id: container.id,
+    tenant_id: tenantId,
+    desired: run.wish_desired,
+    paused: run.wish_paused,
+    stop_timeout_seconds: run.wish_stop_timeout_seconds,
+    spec: {
+      image, image_digest: run.image_digest, hostname: container.name ?? container.id.replace("_", "-"),
+      command, args, env, workdir, user, labels, resources, stop, profile, read_only, tty, network,
+      max_lifetime_seconds: container.spec.max_lifetime_seconds ?? null,
+    },
+  } // prettier-ignore
+}
+
+/** Statuses that pass by themselves. */
+const TRANSIENT: readonly Status[] = ["scheduling", "pulling", "starting", "stopping"]
+
+export type WaitVerdict = "reached" | "not_yet" | "never"
+
+/** Where a wait stands. `run` narrows it to one run: an older run counts by how it ended, whatever came after it. */
+export function waitVerdict(view: Container, wanted: Status | "settled", run: RunRow | null | undefined): WaitVerdict {
+  const status = run === undefined ? view.status : statusOfRun(view, run)
+  if (wanted === "settled" ? !TRANSIENT.includes(status) : status === wanted) return "reached"
+  const over = run === undefined ? status === "removed" : ["exited", "lost", "removed"].includes(status)
+  return over ? "never" : "not_yet"
+}
+
+/** Null: the run is known no longer, so it has ended and left its node. */
+function statusOfRun(view: Container, run: RunRow | null): Status {
+  if (run === null) return "exited"
+  switch (run.state) {
+    case "completed":
+    case "failed":
+    case "rejected":
+    case "stopped":
+      return "exited"
+    case "orphaned":
+      return "lost"
+    case "pending":
+    case "placed":
+    case "accepted":
+    case "preparing":
+    case "ready":
+    case "starting":
+    case "running":
+      return view.status
+  }
+}

@@ -1,0 +1,41 @@
+/** CellObject's database: the nodes of one cell and what is reserved on them. Written by CellObject alone. */
+import { index, integer, real, sqliteTable, text } from "drizzle-orm/sqlite-core"
+import type { Profile } from "../container.ts"
+import type { CellId, NodeId, RunId, TenantId } from "../ids.ts"
+import type { Capacity } from "../node.ts"
+import type { Reason } from "../protocol.ts"
+import { json } from "./columns.ts"
+
+/** One row: which cell this is, learned from the first caller. */
+export const identity = sqliteTable("identity", { id: integer().primaryKey(), cell_id: text().$type<CellId>().notNull() })
+
+export const nodes = sqliteTable("nodes", {
+  node_id: text().$type<NodeId>().primaryKey(),
+  /* From the node's hello. */
+  hostname: text().notNull(),
+  capacity: json<Capacity>("capacity").notNull(),
+  labels: json<Record<string, string>>("labels").notNull(),
+  profiles: json<Profile[]>("profiles").notNull(),
+  /* From the NodeObject: session, condition, lease. */
+  ready: integer({ mode: "boolean" }).notNull(),
+  reason: json<Reason | null>("reason"),
+})
+
+/** Keyed by run, so that giving one back twice credits once. */
+export const reservations = sqliteTable(
+  "reservations",
+  {
+    run_id: text().$type<RunId>().primaryKey(),
+    node_id: text().$type<NodeId>().notNull(),
+    cpus: real().notNull(),
+    memory_bytes: integer().notNull(),
+    pids: integer().notNull(),
+  },
+  (table) => [index("reservations_node").on(table.node_id)],
+)
+
+/** Tenants with a run that did not fit, first come first poked. */
+export const waiting = sqliteTable("waiting", {
+  tenant_id: text().$type<TenantId>().primaryKey(),
+  since_ms: integer().notNull(),
+})

@@ -1,0 +1,52 @@
+/** NodeObject's database: who the node is, its lease, and the complete set of what it must make true. */
+import { index, integer, sqliteTable, text } from "drizzle-orm/sqlite-core"
+import { sql } from "drizzle-orm"
+import type { CellId, ContainerId, NodeId, RunId, TenantId } from "../ids.ts"
+import type { Desired } from "../lifecycle.ts"
+import type { NodeFacts } from "../node.ts"
+import type { Assignment, Condition, Reason } from "../protocol.ts"
+import { json } from "./columns.ts"
+
+/** One row. */
+export const node = sqliteTable("node", {
+  id: integer().primaryKey(),
+  node_id: text().$type<NodeId>().notNull(),
+  cell_id: text().$type<CellId>().notNull(),
+  /* The node's word, from hello and condition messages. */
+  facts: json<NodeFacts | null>("facts"),
+  condition: json<Condition | null>("condition"),
+  /* NodeObject. Written when a session begins or ends, never by a heartbeat. */
+  connected: integer({ mode: "boolean" }).notNull(),
+  last_seen_ms: integer(),
+  /** The lease's end as last armed; null while no run is live. */
+  lease_until_ms: integer(),
+  /** Rises with every change of the assignment set: `results_in` of the protocol. */
+  version: integer().notNull(),
+  /** The cell has not yet heard that this node may take no runs. */
+  unready_due: integer({ mode: "boolean" }).notNull(),
+  forgotten: integer({ mode: "boolean" }).notNull(),
+})
+
+export const assignments = sqliteTable(
+  "assignments",
+  {
+    run_id: text().$type<RunId>().primaryKey(),
+    tenant_id: text().$type<TenantId>().notNull(),
+    container_id: text().$type<ContainerId>().notNull(),
+    /** From the TenantObject; `removed` is final here, so that a late repeat of an older wish cannot revive a run. */
+    desired: text().$type<Desired>().notNull(),
+    body: json<Assignment>("body").notNull(),
+    /** True once the node reported a terminal state, or the run was given up: it no longer needs a lease. */
+    ended: integer({ mode: "boolean" }).notNull(),
+    /** Outbox: why the run was given up, until its tenant has heard it. */
+    orphaned: json<Reason | null>("orphaned"),
+  },
+  () => [
+    index("assignments_live")
+      .on(sql`ended`)
+      .where(sql`ended = 0`),
+    index("assignments_orphaned")
+      .on(sql`orphaned`)
+      .where(sql`orphaned is not null`),
+  ],
+)

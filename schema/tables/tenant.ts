@@ -1,0 +1,148 @@
+/**
+ * TenantObject's database: the truth about one tenant's containers. Each column has one writer, named beside it; a column
+ * with none named is written once, when its row is made. Times are Unix milliseconds by the object's clock.
+ */
+import { sql } from "drizzle-orm"
+import { index, integer, primaryKey, real, sqliteTable, text, uniqueIndex } from "drizzle-orm/sqlite-core"
+import type { Container, EventData, EventType, Quota } from "../api.ts"
+import type { ContainerSpec } from "../container.ts"
+import type { CellId, ContainerId, EventId, NodeId, RunId, TenantId } from "../ids.ts"
+import type { Desired, RunState, Status } from "../lifecycle.ts"
+import type { Exit, Reason, Timings } from "../protocol.ts"
+import { json } from "./columns.ts"
+
+/** One row, from `configure`. */
+export const settings = sqliteTable("settings", {
+  id: integer().primaryKey(),
+  tenant_id: text().$type<TenantId>().notNull(),
+  name: text().notNull(),
+  quota: json<Quota>("quota").notNull(),
+  cells: json<CellId[]>("cells").notNull(),
+})
+
+export const containers = sqliteTable(
+  "containers",
+  {
+    id: text().$type<ContainerId>().primaryKey(),
+    name: text(),
+    spec: json<ContainerSpec>("spec").notNull(),
+    /** Copies of spec.resources, so that quotas are summed without reading specs. */
+    cpus: real().notNull(),
+    memory_bytes: integer().notNull(),
+    created_at_ms: integer().notNull(),
+    /* The tenant's calls. */
+    desired: text().$type<Desired>().notNull(),
+    desired_since_ms: integer().notNull(),
+    paused: integer({ mode: "boolean" }).notNull(),
+    /** The last stop's own timeout; null leaves the spec's. */
+    stop_timeout_seconds: integer(),
+    /** A new run was asked for by `restart` and waits for the old one to end. */
+    restarting: integer({ mode: "boolean" }).notNull(),
+    /* plan.ts, when a run ends or begins. */
+    latest_run_id: text().$type<RunId>(),
+    next_run_at_ms: integer(),
+    /** Runs that the restart policy started since the last start by hand. */
+    restarts: integer().notNull(),
+    /** How many times the back-off has doubled. */
+    backoff_step: integer().notNull(),
+    /** Runs in a row that were given up before they came to `running`. */
+    lost_attempts: integer().notNull(),
+    /** What the first run resolved the image to; every later run keeps it. */
+    image_digest: text(),
+    /* plan.ts, derived from the rest at every change. */
+    status: text().$type<Status>().notNull(),
+    /** Counts against the quota. */
+    active: integer({ mode: "boolean" }).notNull(),
+    /** When something falls due by time alone: a deadline, the next run. */
+    wake_at_ms: integer(),
+    removed_at_ms: integer(),
+  },
+  (table) => [
+    uniqueIndex("containers_live_name")
+      .on(table.name)
+      .where(sql`removed_at_ms is null`),
+    index("containers_active")
+      .on(table.cpus, table.memory_bytes)
+      .where(sql`active = 1`),
+    index("containers_wake")
+      .on(table.wake_at_ms)
+      .where(sql`wake_at_ms is not null`),
+    index("containers_removed")
+      .on(table.removed_at_ms)
+      .where(sql`removed_at_ms is not null`),
+  ],
+)
+
+export const runs = sqliteTable(
+  "runs",
+  {
+    id: text().$type<RunId>().primaryKey(),
+    container_id: text().$type<ContainerId>().notNull(),
+    attempt: integer().notNull(),
+    created_at_ms: integer().notNull(),
+    /* The CellObject's answer. */
+    cell_id: text().$type<CellId>(),
+    node_id: text().$type<NodeId>(),
+    region: text(),
+    /* The owner of each state (schema/lifecycle.ts): placement, the node's reports, the lease. */
+    state: text().$type<RunState>().notNull(),
+    since_ms: integer().notNull(),
+    revision: integer().notNull(),
+    paused: integer({ mode: "boolean" }).notNull(),
+    /** False once nothing of it is left on its node, or its node was given up. */
+    present: integer({ mode: "boolean" }).notNull(),
+    reason: json<Reason | null>("reason"),
+    exit: json<Exit | null>("exit"),
+    image_digest: text(),
+    started_at_ms: integer(),
+    finished_at_ms: integer(),
+    timings: json<Timings>("timings").notNull(),
+    /* plan.ts: what the node is to make true. */
+    wish_desired: text().$type<Desired>().notNull(),
+    wish_paused: integer({ mode: "boolean" }).notNull(),
+    wish_stop_timeout_seconds: integer(),
+    /* Outbox: set with the change that calls for it, cleared by saga.ts once the other object has answered. */
+    assign_due: integer({ mode: "boolean" }).notNull(),
+    release_due: integer({ mode: "boolean" }).notNull(),
+    /** When the alarm takes the outbox up if nobody did before; null when it is empty. */
+    retry_at_ms: integer(),
+  },
+  (table) => [
+    index("runs_container").on(table.container_id),
+    index("runs_retry")
+      .on(table.retry_at_ms)
+      .where(sql`retry_at_ms is not null`),
+  ],
+)
+
+/** Append-only; written in the transaction of the change it tells of. */
+export const events = sqliteTable(
+  "events",
+  {
+    /** The cursor. Never used twice, so a reader's place stays right after old rows are collected. */
+    seq: integer().primaryKey({ autoIncrement: true }),
+    id: text().$type<EventId>().notNull(),
+    type: text().$type<EventType>().notNull(),
+    time_ms: integer().notNull(),
+    container_id: text().$type<ContainerId>(),
+    container_name: text(),
+    run_id: text().$type<RunId>(),
+    data: json<EventData>("data").notNull(),
+  },
+  (table) => [uniqueIndex("events_id").on(table.id), index("events_container").on(table.container_id)],
+)
+
+export const idempotency = sqliteTable(
+  "idempotency",
+  {
+    subject: text().notNull(),
+    key: text().notNull(),
+    fingerprint: text().notNull(),
+    container_id: text().$type<ContainerId>().notNull(),
+    status: integer().notNull(),
+    /** Null from the commit of the change until its answer is known; after a crash in between the view is rendered anew. */
+    answer: json<Container | null>("answer"),
+    expires_at_ms: integer().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.subject, table.key] }), index("idempotency_expiry").on(table.expires_at_ms)],
+)
