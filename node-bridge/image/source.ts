@@ -1,0 +1,132 @@
+/**
+ * Where images come from: a registry, spoken to by skopeo, or layouts that the operator put on the node. Resolves names to
+ * digests, and copies one image by digest into a fresh OCI layout, verified on the way.
+ *
+ * skopeo runs with the working folder as its own, so that its messages and arguments carry no host path, and without the
+ * operator's credentials unless told: a tenant must not borrow what root once logged in to.
+ */
+import { createHash } from "node:crypto"
+import { mkdir, readFile, symlink, writeFile } from "node:fs/promises"
+import { join } from "node:path"
+import type { ExecResult } from "../runtime/exec.ts"
+import { ExecError, exec } from "../runtime/exec.ts"
+import { ControllerError } from "../runtime/controller.ts"
+import { corrupt, faultOf, notFound, wrongArchitecture } from "./faults.ts"
+import { ARCHITECTURES, DocumentError, MAX_DOCUMENT_BYTES, REF_NAME, byTag, parseIndex, platformsOf } from "./manifest.ts"
+import type { Descriptor } from "./manifest.ts"
+import type { LocalReference, Reference, RegistryReference } from "./reference.ts"
+import { atDigest, atTag } from "./reference.ts"
+
+/** The tag of the one image in a layout that we make. */
+export const LAYOUT_TAG = "image"
+/** Our own limit comes after the tool's, which can say what it waited for. */
+const TOOL_GRACE_MS = 5_000
+
+export interface SourceOptions {
+  /** Layouts that the operator put on the node, one folder per name; null when there are none. */
+  readonly imagesDir: string | null
+  /** Credentials for registries, in the format of `skopeo login`; null for none. */
+  readonly authFile: string | null
+  /** For the answer to "which digest has this tag". */
+  readonly resolveTimeoutMs: number
+  /** For a whole pull. */
+  readonly pullTimeoutMs: number
+}
+
+export const nodePlatform = () => `linux/${ARCHITECTURES[process.arch] ?? process.arch}`
+
+export class ImageSource {
+  readonly #options: SourceOptions
+
+  constructor(options: SourceOptions) {
+    this.#options = options
+  }
+
+  /** The digest that the reference's tag has now. `scratch` is an existing folder for temporary files. */
+  async resolve(reference: Reference, scratch: string, signal: AbortSignal): Promise<string> {
+    if (reference.kind === "local") {
+      const found = byTag(await this.#localIndex(reference), reference.tag)
+      if (found === undefined) throw notFound()
+      return found.digest
+    }
+    const timeoutMs = this.#options.resolveTimeoutMs
+    const args = ["inspect", "--raw", ...this.#registryArgs(reference, ""), atTag(reference)]
+    const { stdout } = await skopeo(args, { timeoutMs, signal, cwd: scratch })
+    const platforms = platformsOf(stdout)
+    if (platforms !== null && !platforms.includes(nodePlatform()))
+      throw wrongArchitecture([...new Set(platforms)].join(", ").slice(0, 200), nodePlatform())
+    return `sha256:${createHash("sha256").update(stdout).digest("hex")}`
+  }
+
+  /** Copies the image with this digest to `DIR/layout`, all layers as gzip. */
+  async copy(reference: Reference, digest: string, dir: string, signal: AbortSignal): Promise<void> {
+    const from = reference.kind === "local" ? await this.#localSource(reference, digest, dir) : atDigest(reference, digest)
+    const registryArgs = reference.kind === "local" ? [] : this.#registryArgs(reference, "src-")
+    const format = ["--dest-compress", "--dest-compress-format", "gzip"]
+    const args = ["copy", "--quiet", ...registryArgs, ...format, from, `oci:layout:${LAYOUT_TAG}`]
+    await skopeo(args, { timeoutMs: this.#options.pullTimeoutMs, signal, cwd: dir })
+  }
+
+  #registryArgs(reference: RegistryReference, prefix: "" | "src-"): string[] {
+    const { authFile } = this.#options
+    return [
+      ...(authFile === null ? [`--${prefix}no-creds`] : [`--${prefix}authfile`, authFile]),
+      ...(reference.plainHttp ? [`--${prefix}tls-verify=false`] : []),
+    ]
+  }
+
+  async #localIndex(reference: LocalReference): Promise<readonly Descriptor[]> {
+    const { imagesDir } = this.#options
+    if (imagesDir === null) throw notFound()
+    try {
+      return parseIndex(await readFile(join(imagesDir, reference.name, "index.json"), "utf8"))
+    } catch (error) {
+      if (error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "ENOTDIR")) throw notFound()
+      throw error instanceof DocumentError ? corrupt(error.message) : error
+    }
+  }
+
+  /** A layout of one image beside the operator's, with its blobs linked: skopeo can name an image by tag only. */
+  async #localSource(reference: LocalReference, digest: string, dir: string): Promise<string> {
+    const found = (await this.#localIndex(reference)).find((descriptor) => descriptor.digest === digest)
+    if (found === undefined || this.#options.imagesDir === null) throw notFound()
+    const source = join(dir, "source")
+    await mkdir(source)
+    await writeFile(join(source, "oci-layout"), JSON.stringify({ imageLayoutVersion: "1.0.0" }))
+    const manifests = [{ ...found, annotations: { [REF_NAME]: LAYOUT_TAG } }]
+    await writeFile(join(source, "index.json"), JSON.stringify({ schemaVersion: 2, manifests }))
+    await symlink(join(this.#options.imagesDir, reference.name, "blobs"), join(source, "blobs"))
+    return `oci:source:${LAYOUT_TAG}`
+  }
+}
+
+interface ToolOptions {
+  readonly timeoutMs: number
+  readonly signal: AbortSignal
+  readonly cwd: string
+}
+
+function skopeo(args: readonly string[], options: ToolOptions): Promise<ExecResult> {
+  const limits = [
+    "--command-timeout",
+    `${Math.ceil(options.timeoutMs / 1000)}s`,
+    "--tmpdir",
+    options.cwd,
+    "--override-os",
+    "linux",
+  ]
+  return tool("skopeo", [...limits, ...args], { ...options, timeoutMs: options.timeoutMs + TOOL_GRACE_MS })
+}
+
+/** Runs a tool in `cwd`; throws what its failure means. */
+export async function tool(name: string, args: readonly string[], options: ToolOptions): Promise<ExecResult> {
+  try {
+    const result = await exec(name, args, { ...options, maxOutputBytes: MAX_DOCUMENT_BYTES + 1 })
+    if (result.code !== 0) throw faultOf(name, result.stderr)
+    return result
+  } catch (error) {
+    if (!(error instanceof ExecError)) throw error
+    if (error.kind === "timeout") throw faultOf(name, "context deadline exceeded")
+    throw new ControllerError("tool_missing", `The node has no working ${name}.`, { cause: error })
+  }
+}

@@ -1,0 +1,225 @@
+/**
+ * The images of this host: one folder per digest with an unpacked root, which nobody but root may enter. An image is there
+ * whole or not at all: it is made under a temporary name and renamed, and what a crash left half made is deleted at start.
+ *
+ * `image.json` is written last inside the temporary folder; its time of change is when the image was last used.
+ */
+import { randomUUID } from "node:crypto"
+import { mkdir, readFile, readdir, rename, rm, stat, utimes, writeFile } from "node:fs/promises"
+import { join } from "node:path"
+import { z } from "zod"
+import { ImageDigest } from "../../schema/container.ts"
+import type { RunId } from "../../schema/ids.ts"
+import { ControllerError } from "../runtime/controller.ts"
+import type { ImageStore, StoredImage } from "../runtime/ports.ts"
+import type { CollectPolicy } from "./collect.ts"
+import { COLLECT_POLICY, imagesToDelete } from "./collect.ts"
+import { faultOfFiles } from "./faults.ts"
+import type { ScanLimits } from "./prescan.ts"
+import { SCAN_LIMITS } from "./prescan.ts"
+import type { Reference } from "./reference.ts"
+import { parseReference } from "./reference.ts"
+import { SingleFlight } from "./single-flight.ts"
+import { ImageSource } from "./source.ts"
+import { syncDirectory, unpack } from "./unpack.ts"
+
+export interface ImageStoreOptions {
+  /** Folder of the store's own; made when absent. */
+  readonly dir: string
+  readonly imagesDir?: string | null
+  readonly authFile?: string | null
+  /** How long a tag's digest is believed without asking again. */
+  readonly tagMemoMs?: number
+  readonly resolveTimeoutMs?: number
+  readonly pullTimeoutMs?: number
+  readonly limits?: ScanLimits
+  readonly collect?: CollectPolicy
+}
+
+/** A burst of starts asks the registry once; a new push is seen within a minute. */
+const TAG_MEMO_MS = 60_000
+const RESOLVE_TIMEOUT_MS = 20_000
+const PULL_TIMEOUT_MS = 10 * 60_000
+/** Bounds memory where tenants invent names; the oldest is forgotten first. */
+const MAX_TAG_MEMOS = 10_000
+/** Use is noted on disk at most so often. */
+const NOTE_USE_EVERY_MS = 60_000
+
+const Record = z.object({
+  digest: ImageDigest,
+  layout_digest: ImageDigest,
+  reference: z.string(),
+  bytes: z.number(),
+  entries: z.number(),
+  config: z.object({
+    entrypoint: z.array(z.string()),
+    cmd: z.array(z.string()),
+    env: z.array(z.string()),
+    workdir: z.string(),
+    user: z.string(),
+    stopSignal: z.string(),
+  }),
+})
+type Record = z.infer<typeof Record>
+
+interface Present {
+  readonly image: StoredImage
+  readonly bytes: number
+  lastUsedMs: number
+  notedMs: number
+}
+
+const folderOf = (digest: string) => digest.replace(":", "-")
+const NEW = ".new-"
+const OLD = ".old-"
+
+export class DirectoryImageStore implements ImageStore {
+  readonly #dir: string
+  readonly #source: ImageSource
+  readonly #limits: ScanLimits
+  readonly #policy: CollectPolicy
+  readonly #tagMemoMs: number
+  readonly #present = new Map<string, Present>()
+  readonly #holders = new Map<RunId, string>()
+  readonly #tags = new Map<string, { readonly digest: string; readonly untilMs: number }>()
+  readonly #resolving = new SingleFlight<string>()
+  readonly #pulling = new SingleFlight<StoredImage>()
+
+  private constructor(options: ImageStoreOptions) {
+    this.#dir = options.dir
+    this.#limits = options.limits ?? SCAN_LIMITS
+    this.#policy = options.collect ?? COLLECT_POLICY
+    this.#tagMemoMs = options.tagMemoMs ?? TAG_MEMO_MS
+    this.#source = new ImageSource({
+      imagesDir: options.imagesDir ?? null,
+      authFile: options.authFile ?? null,
+      resolveTimeoutMs: options.resolveTimeoutMs ?? RESOLVE_TIMEOUT_MS,
+      pullTimeoutMs: options.pullTimeoutMs ?? PULL_TIMEOUT_MS,
+    })
+  }
+
+  /** Opens the store; deletes what a crash left half made or half deleted. */
+  static async open(options: ImageStoreOptions): Promise<DirectoryImageStore> {
+    const store = new DirectoryImageStore(options)
+    await mkdir(options.dir, { recursive: true, mode: 0o700 })
+    for (const name of await readdir(options.dir)) {
+      const path = join(options.dir, name)
+      if (name.startsWith(NEW) || name.startsWith(OLD)) await rm(path, { recursive: true, force: true })
+      else await store.#load(path)
+    }
+    return store
+  }
+
+  async ensure(text: string, pinnedDigest: string | null, signal: AbortSignal): Promise<StoredImage> {
+    signal.throwIfAborted()
+    const reference = parseReference(text)
+    if (reference === null) throw new ControllerError("image_not_found", "The image's name is no image reference.")
+    const digest = pinnedDigest ?? reference.digest ?? (await this.#resolve(text, reference, signal))
+    const present = this.#use(digest)
+    if (present !== null) return present
+    return await this.#pulling.join(digest, signal, (shared) => this.#pull(text, reference, digest, shared))
+  }
+
+  // oxlint-disable-next-line require-await -- the port is asynchronous; this implementation answers from memory
+  async get(digest: string): Promise<StoredImage | null> {
+    return this.#use(digest)
+  }
+
+  retain(digest: string, holder: RunId): void {
+    this.#holders.set(holder, digest)
+  }
+
+  release(holder: RunId): void {
+    this.#holders.delete(holder)
+  }
+
+  async collect(live: ReadonlySet<string>): Promise<void> {
+    const needed = new Set([...live, ...this.#holders.values()])
+    const images = [...this.#present].map(([digest, { bytes, lastUsedMs }]) => ({ digest, bytes, lastUsedMs }))
+    for (const digest of imagesToDelete(images, needed, Date.now(), this.#policy)) {
+      // Gone from memory first: from here on, whoever asks pulls it again.
+      this.#present.delete(digest)
+      const leaving = join(this.#dir, `${OLD}${randomUUID()}`)
+      await rename(join(this.#dir, folderOf(digest)), leaving)
+      await rm(leaving, { recursive: true, force: true })
+    }
+  }
+
+  /** A tag's digest. Local layouts are read anew each time, for that costs no more than remembering. */
+  async #resolve(text: string, reference: Reference, signal: AbortSignal): Promise<string> {
+    const memo = this.#tags.get(text)
+    if (memo !== undefined && memo.untilMs > performance.now()) return memo.digest
+    const digest = await this.#resolving.join(text, signal, (shared) => this.#source.resolve(reference, this.#dir, shared))
+    if (reference.kind === "registry") {
+      this.#tags.delete(text)
+      this.#tags.set(text, { digest, untilMs: performance.now() + this.#tagMemoMs })
+      const [oldest] = this.#tags.keys()
+      if (this.#tags.size > MAX_TAG_MEMOS && oldest !== undefined) this.#tags.delete(oldest)
+    }
+    return digest
+  }
+
+  async #pull(text: string, reference: Reference, digest: string, signal: AbortSignal): Promise<StoredImage> {
+    const temporary = join(this.#dir, `${NEW}${randomUUID()}`)
+    try {
+      await mkdir(temporary, { mode: 0o700 })
+      await this.#source.copy(reference, digest, temporary, signal)
+      const { layoutDigest, bytes, entries, config } = await unpack(temporary, this.#limits, signal)
+      await rm(join(temporary, "layout"), { recursive: true, force: true })
+      await rm(join(temporary, "source"), { recursive: true, force: true })
+      const record: Record = { digest, layout_digest: layoutDigest, reference: text, bytes, entries, config: copyOf(config) }
+      await writeFile(join(temporary, "image.json"), JSON.stringify(record), { flush: true })
+      await rename(temporary, join(this.#dir, folderOf(digest))).catch(ignoreExisting)
+      await syncDirectory(this.#dir)
+      return this.#add(record, Date.now())
+    } catch (error) {
+      throw faultOfFiles(error)
+    } finally {
+      await rm(temporary, { recursive: true, force: true })
+    }
+  }
+
+  #add(record: Record, lastUsedMs: number): StoredImage {
+    const rootDir = join(this.#dir, folderOf(record.digest), "rootfs")
+    const image: StoredImage = { digest: record.digest, rootDir, config: record.config }
+    this.#present.set(record.digest, { image, bytes: record.bytes, lastUsedMs, notedMs: lastUsedMs })
+    return image
+  }
+
+  /** A folder without a readable record is of no use to anybody, and its name would be in the way of a new pull. */
+  async #load(path: string): Promise<void> {
+    try {
+      const file = join(path, "image.json")
+      const record = Record.parse(JSON.parse(await readFile(file, "utf8")))
+      if (!path.endsWith(folderOf(record.digest))) throw new Error("the record is of another image")
+      this.#add(record, (await stat(file)).mtimeMs)
+    } catch {
+      await rm(path, { recursive: true, force: true })
+    }
+  }
+
+  #use(digest: string): StoredImage | null {
+    const present = this.#present.get(digest)
+    if (present === undefined) return null
+    const now = Date.now()
+    present.lastUsedMs = now
+    if (now - present.notedMs > NOTE_USE_EVERY_MS) {
+      present.notedMs = now
+      const file = join(this.#dir, folderOf(digest), "image.json")
+      utimes(file, now / 1000, now / 1000).catch(() => {}) // only the order of deletion depends on it
+    }
+    return present.image
+  }
+}
+
+const copyOf = (config: StoredImage["config"]) => ({
+  ...config,
+  entrypoint: [...config.entrypoint],
+  cmd: [...config.cmd],
+  env: [...config.env],
+})
+
+/** Somebody else's pull of the same digest came first, and its content is the same. */
+function ignoreExisting(error: unknown): void {
+  if (!(error instanceof Error && "code" in error && (error.code === "ENOTEMPTY" || error.code === "EEXIST"))) throw error
+}

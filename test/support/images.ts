@@ -1,0 +1,111 @@
+/** Images made on the spot, with no network: layouts by umoci from busybox-static, and one real Debian 12 root. */
+import { execFileSync } from "node:child_process"
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { parseIndex } from "../../node-bridge/image/manifest.ts"
+
+const quiet = { stdio: ["ignore", "ignore", "pipe"] } as const
+
+const BUSYBOX = ["/usr/bin/busybox", "/bin/busybox"]
+/** What tests and examples call by name. */
+const APPLETS =
+  "sh cat chmod chown cp cut date dd df echo env false free grep head hostname httpd id ip kill ln ls mkdir mknod mount mv nc nproc nslookup ping printf ps pwd readlink rm sed seq sleep sort stat stty su tail test time timeout top touch tr true umount uname vi wc wget whoami yes".split(
+    " ",
+  )
+
+export interface ImageParts {
+  /** Layers as uncompressed tar archives, the lowest first; default: a busybox root. */
+  readonly layers?: readonly Buffer[]
+  readonly cmd?: readonly string[]
+  readonly entrypoint?: readonly string[]
+  readonly env?: readonly string[]
+  readonly workdir?: string
+  readonly user?: string
+  readonly architecture?: string
+}
+
+/** A folder for one test's files, outside the tree; the caller removes it. */
+export const temporaryFolder = (what: string) => mkdtempSync(join(tmpdir(), `berth-${what}-`))
+
+let busybox: Buffer | null = null
+
+/** A small root as a tar archive: /bin/busybox with its usual names, users root and nobody, and the usual folders. */
+export function busyboxLayer(): Buffer {
+  if (busybox !== null) return busybox
+  const source = BUSYBOX.find((path) => existsSync(path))
+  if (source === undefined) throw new Error("busybox-static is not installed: apt-get install busybox-static")
+  const root = temporaryFolder("busybox")
+  for (const folder of ["bin", "etc", "tmp", "root", "var", "usr", "proc", "sys", "dev", "run"]) mkdirSync(join(root, folder))
+  cpSync(source, join(root, "bin/busybox"))
+  for (const name of APPLETS) symlinkSync("busybox", join(root, "bin", name))
+  writeFileSync(join(root, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n")
+  writeFileSync(join(root, "etc/group"), "root:x:0:\nnogroup:x:65534:\n")
+  execFileSync("chmod", ["1777", join(root, "tmp")], quiet)
+  busybox = tarOf(root)
+  rmSync(root, { recursive: true })
+  return busybox
+}
+
+function tarOf(root: string): Buffer {
+  const owner = ["--owner=0", "--group=0", "--numeric-owner", "--sort=name"]
+  return execFileSync("tar", ["-C", root, ...owner, "-cf", "-", "."], { maxBuffer: 1 << 30 })
+}
+
+/** `umoci config` options of a list. */
+const each = (name: string, values: readonly string[] | undefined) =>
+  (values ?? []).flatMap((value) => [`--config.${name}`, value])
+
+/** Puts an image into a layout, which is made when absent. Answers the digest of its manifest. */
+export function makeImage(layout: string, tag: string, parts: ImageParts = {}): string {
+  if (!existsSync(join(layout, "oci-layout"))) {
+    mkdirSync(join(layout, ".."), { recursive: true })
+    execFileSync("umoci", ["init", "--layout", layout], quiet)
+  }
+  const image = `${layout}:${tag}`
+  execFileSync("umoci", ["new", "--image", image], quiet)
+  for (const layer of parts.layers ?? [busyboxLayer()]) {
+    const scratch = temporaryFolder("layer")
+    writeFileSync(join(scratch, "layer.tar"), layer)
+    execFileSync("umoci", ["raw", "add-layer", "--image", image, join(scratch, "layer.tar")], quiet)
+    rmSync(scratch, { recursive: true })
+  }
+  execFileSync(
+    "umoci",
+    [
+      "config",
+      "--image",
+      image,
+      ...each("cmd", parts.cmd ?? ["sh"]),
+      ...each("entrypoint", parts.entrypoint),
+      ...each("env", parts.env ?? ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]),
+      ...each("workingdir", parts.workdir === undefined ? undefined : [parts.workdir]),
+      ...each("user", parts.user === undefined ? undefined : [parts.user]),
+      ...(parts.architecture === undefined ? [] : ["--architecture", parts.architecture]),
+    ],
+    quiet,
+  )
+  const found = parseIndex(readFileSync(join(layout, "index.json"), "utf8")).find(
+    ({ annotations }) => annotations?.["org.opencontainers.image.ref.name"] === tag,
+  )
+  if (found === undefined) throw new Error(`umoci made no ${image}`)
+  return found.digest
+}
+
+/** Kept between test runs: making it takes half a minute and needs the Debian mirror that apt is set up with. */
+const DEBIAN_CACHE = join(tmpdir(), "berth-test-cache")
+
+/** A real Debian 12 root as a tar archive on disk. */
+export function debianRoot(): string {
+  const archive = join(DEBIAN_CACHE, "debian-12-minbase.tar")
+  if (existsSync(archive)) return archive
+  mkdirSync(DEBIAN_CACHE, { recursive: true })
+  const fresh = join(mkdtempSync(join(DEBIAN_CACHE, "new-")), "root.tar")
+  const mirror = /^URIs: (\S+debian)$/m.exec(readIfThere("/etc/apt/sources.list.d/debian.sources"))?.[1]
+  execFileSync("mmdebstrap", ["--variant=minbase", "bookworm", fresh, mirror ?? "http://deb.debian.org/debian"], quiet)
+  renameSync(fresh, archive)
+  rmSync(join(fresh, ".."), { recursive: true })
+  return archive
+}
+
+const readIfThere = (path: string) => (existsSync(path) ? readFileSync(path, "utf8") : "")
