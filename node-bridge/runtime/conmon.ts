@@ -1,0 +1,114 @@
+/**
+ * conmon, the monitor that owns a container's output and exit code and outlives the bridge. It is started once for each
+ * run: it runs the runtime's `create` (through the wrapper), says the container's pid on a pipe, and stays.
+ *
+ * Source of the pipes and options: conmon(8) and https://github.com/containers/conmon, version 2.1.
+ */
+import { fileURLToPath } from "node:url"
+import type { RunId } from "../../schema/ids.ts"
+import { startDetached } from "./exec.ts"
+import type { HostPaths, RunPaths } from "./paths.ts"
+import type { ToolPaths } from "./tools.ts"
+
+const WRAPPER = fileURLToPath(new URL("create-wrapper.sh", import.meta.url))
+
+export interface CreateInput {
+  readonly runId: RunId
+  readonly host: HostPaths
+  readonly paths: RunPaths
+  readonly tools: ToolPaths
+  readonly runtime: "crun" | "runc"
+  readonly tty: boolean
+  /** The idmapped root of the image, and the run's network namespace, as paths. */
+  readonly lower: string
+  readonly netns: string
+  /** The v2 mount that a hybrid machine must hide from the create step, or null. */
+  readonly hiddenCgroupMount: string | null
+}
+
+/** The argv of conmon. Every word is ours: a tenant's text is in `config.json` alone. */
+export function conmonArgs(input: CreateInput): string[] {
+  const { paths, host, tools, runId } = input
+  const beforeRuntime = [
+    "unshare", "-m", "--propagation", "slave", tools.busybox, "sh", WRAPPER,
+    paths.dir, input.lower, input.netns, input.hiddenCgroupMount ?? "",
+    tools[input.runtime], ...runtimeOptions(input.runtime, host),
+  ] // prettier-ignore
+  return [
+    "--api-version", "1",
+    "--cid", runId, "--cuuid", runId, "--name", runId,
+    "--runtime", tools.busybox,
+    ...beforeRuntime.flatMap((word) => ["--runtime-arg", word]),
+    "--bundle", paths.bundle,
+    "--container-pidfile", paths.pidFile,
+    "--conmon-pidfile", paths.monitorPidFile,
+    "--persist-dir", paths.persist,
+    "--exit-dir", host.exitsDir,
+    "--socket-dir-path", host.socketsDir,
+    "--log-path", `k8s-file:${paths.log}`,
+    "--log-level", "error",
+    // One session keyring for each container would use up the kernel's quota of keys (200 for a uid).
+    "--no-new-keyring",
+    // At a container's end conmon would call syncfs() for its log, which stalls every other writer of the file system.
+    "--no-sync-log",
+    ...(input.tty ? ["--terminal"] : []),
+  ] // prettier-ignore
+}
+
+/** What stands before the verb in every call of the runtime. */
+export function runtimeOptions(runtime: "crun" | "runc", host: HostPaths): string[] {
+  return runtime === "crun" ? ["--cgroup-manager=cgroupfs", `--root=${host.runtimeRoot}`] : [`--root=${host.runtimeRoot}`]
+}
+
+export type Created =
+  | { readonly ok: true; readonly pid: number }
+  /** What the runtime said, not yet fit for a tenant. */
+  | { readonly ok: false; readonly message: string }
+
+/**
+ * Starts conmon and waits for the container to be created (its process waits for `start`). conmon runs in a session of its
+ * own: neither the bridge's end nor its terminal's ends it.
+ */
+export async function createUnderConmon(input: CreateInput, timeoutMs: number): Promise<Created> {
+  const conmon = startDetached(input.tools.conmon, conmonArgs(input), {
+    cwd: input.paths.bundle,
+    env: { _OCI_SYNCPIPE: "3" },
+    pipes: 1,
+  })
+  conmon.exited.catch(() => {}) // a conmon that cannot start closes the pipe, or rejects below
+  const [sync] = conmon.pipes
+  if (sync === undefined) throw new Error("conmon was started without its sync pipe")
+  const { promise, resolve, reject } = Promise.withResolvers<Created>()
+  const timer = setTimeout(() => resolve({ ok: false, message: `create did not end within ${timeoutMs} ms` }), timeoutMs)
+  let text = ""
+  sync.on("data", (chunk: Buffer) => {
+    text += chunk.toString("utf8")
+    const said = readSyncMessage(text)
+    if (said !== null) resolve(said)
+  })
+  sync.on("error", () => {})
+  sync.on("close", () => resolve({ ok: false, message: conmon.stderr().trim() || "conmon ended without a word" }))
+  conmon.exited.catch(reject)
+  try {
+    return await promise
+  } finally {
+    clearTimeout(timer)
+    sync.destroy()
+  }
+}
+
+/** conmon's answer: one line of JSON; `data` is the pid, or negative with the runtime's own words in `message`. */
+export function readSyncMessage(text: string): Created | null {
+  const line = text.split("\n", 1)[0] ?? ""
+  if (!text.includes("\n") && !line.endsWith("}")) return null
+  let parsed: unknown
+  try {
+    parsed = JSON.parse(line)
+  } catch {
+    return text.includes("\n") ? { ok: false, message: line } : null
+  }
+  if (typeof parsed !== "object" || parsed === null) return { ok: false, message: line }
+  const pid = "data" in parsed ? parsed.data : "pid" in parsed ? parsed.pid : undefined
+  if (typeof pid === "number" && pid > 0) return { ok: true, pid }
+  return { ok: false, message: "message" in parsed && typeof parsed.message === "string" ? parsed.message : line }
+}

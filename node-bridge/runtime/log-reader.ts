@@ -1,0 +1,170 @@
+/**
+ * Reads a run's log: from a cursor, from a time, or the last so many lines, and on as it grows. Memory stays small whatever
+ * the container wrote: files are read in blocks, and a tail finds its beginning by reading blocks backwards.
+ */
+import { closeSync, fstatSync, readSync } from "node:fs"
+import { setTimeout as delay } from "node:timers/promises"
+import type { RunId } from "../../schema/ids.ts"
+import type { LogEntry, LogOptions } from "../../schema/protocol.ts"
+import { listLogFiles, openLogFile } from "./log-files.ts"
+import { parseCursor, parseLogLine, toEntry } from "./log-format.ts"
+import type { LogLine, Position } from "./log-format.ts"
+
+const BLOCK_BYTES = 64 * 1024
+/** conmon cuts lines at 8 KiB; what is longer was not written by it, and is skipped. */
+const MAX_LINE_BYTES = 64 * 1024
+/** How often a follower looks for more. inotify would need a watch for every reader; a stat costs microseconds. */
+const FOLLOW_POLL_MS = 100
+/** conmon opens the next file within milliseconds of a rotation. */
+const NEWLINE = 0x0a
+
+export interface LogSource {
+  readonly runId: RunId
+  readonly logsDir: string
+  /** True when no more can come: the run's monitor is gone. Looked at before the files, so that nothing is missed. */
+  readonly ended: () => boolean
+}
+
+export async function* readLog(source: LogSource, options: LogOptions, signal: AbortSignal): AsyncGenerator<LogEntry> {
+  const wanted = (line: LogLine) =>
+    options.streams.includes(line.stream) && (options.since_ms === null || line.timeMs >= options.since_ms)
+  const after = options.after === null ? null : parseCursor(source.runId, options.after)
+  const { numbers } = listLogFiles(source.logsDir)
+  const oldest: Position = { file: numbers[0] ?? 0, offset: 0 }
+  let position = after ?? (options.tail === null ? oldest : tailPosition(source.logsDir, options.tail, wanted))
+  for (;;) {
+    signal.throwIfAborted()
+    const ended = source.ended()
+    for (;;) {
+      const fd = openLogFile(source.logsDir, position.file)
+      if (fd !== null) {
+        try {
+          for (const { line, end } of linesFrom(fd, position.offset)) {
+            position = { file: position.file, offset: end }
+            if (line === null || !wanted(line)) continue
+            yield toEntry(source.runId, line, position)
+            signal.throwIfAborted()
+          }
+        } finally {
+          closeSync(fd)
+        }
+      }
+      // The next file exists only once this one is whole; then read this one's rest once more before leaving it.
+      const next = listLogFiles(source.logsDir).numbers.find((number) => number > position.file)
+      if (next === undefined) break
+      if (fd !== null && hasMore(source.logsDir, position)) continue
+      position = { file: next, offset: 0 }
+    }
+    if (!options.follow || ended) return
+    await delay(FOLLOW_POLL_MS, undefined, { signal }).catch(() => signal.throwIfAborted())
+  }
+}
+
+/** The last lines of both streams as plain text, for the record of an exit. */
+export function logTail(logsDir: string, lines: number, maxChars: number): string[] {
+  const position = tailPosition(logsDir, lines, () => true)
+  const found: string[] = []
+  for (const number of listLogFiles(logsDir).numbers.filter((each) => each >= position.file)) {
+    const fd = openLogFile(logsDir, number)
+    if (fd === null) continue
+    try {
+      for (const { line } of linesFrom(fd, number === position.file ? position.offset : 0)) {
+        if (line !== null) found.push(line.text.slice(0, maxChars))
+        if (found.length > lines) found.shift()
+      }
+    } finally {
+      closeSync(fd)
+    }
+  }
+  return found
+}
+
+function hasMore(logsDir: string, position: Position): boolean {
+  const fd = openLogFile(logsDir, position.file)
+  if (fd === null) return false
+  try {
+    return !linesFrom(fd, position.offset).next().done
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** Whole lines from an offset to the end of the file; `end` is the offset after each. A last line without newline waits. */
+function* linesFrom(fd: number, from: number): Generator<{ line: LogLine | null; end: number }> {
+  const block = Buffer.allocUnsafe(BLOCK_BYTES)
+  let rest = Buffer.alloc(0)
+  let restAt = from
+  for (;;) {
+    const size = readSync(fd, block, 0, BLOCK_BYTES, restAt + rest.length)
+    if (size === 0) return
+    const bytes = Buffer.concat([rest, block.subarray(0, size)])
+    let start = 0
+    for (let end = bytes.indexOf(NEWLINE); end >= 0; end = bytes.indexOf(NEWLINE, start)) {
+      yield { line: parseLogLine(bytes.subarray(start, end)), end: restAt + end + 1 }
+      start = end + 1
+    }
+    rest = bytes.subarray(start)
+    restAt += start
+    if (rest.length > MAX_LINE_BYTES) {
+      yield { line: null, end: restAt + rest.length }
+      restAt += rest.length
+      rest = Buffer.alloc(0)
+    }
+  }
+}
+
+/** Where the last `count` wanted lines begin, looking backwards block by block from the end of the newest file. */
+function tailPosition(logsDir: string, count: number, wanted: (line: LogLine) => boolean): Position {
+  const { numbers } = listLogFiles(logsDir)
+  let missing = count
+  let position: Position = { file: numbers.at(-1) ?? 0, offset: 0 }
+  for (const number of numbers.toReversed()) {
+    const fd = openLogFile(logsDir, number)
+    if (fd === null) break
+    try {
+      const size = fstatSync(fd).size
+      if (missing === 0 && number === numbers.at(-1)) return { file: number, offset: endOfLastLine(fd, size) }
+      for (const { line, start } of linesBackwards(fd, size)) {
+        if (!wanted(line)) continue
+        position = { file: number, offset: start }
+        missing--
+        if (missing === 0) return position
+      }
+      position = { file: number, offset: 0 }
+    } finally {
+      closeSync(fd)
+    }
+  }
+  return position
+}
+
+function endOfLastLine(fd: number, size: number): number {
+  for (const { start, length } of linesBackwards(fd, size)) return start + length + 1
+  return 0
+}
+
+/** Whole lines from the end of a file to its beginning. */
+function* linesBackwards(fd: number, size: number): Generator<{ line: LogLine; start: number; length: number }> {
+  let at = size
+  let rest = Buffer.alloc(0) // the beginning of a line whose end was seen
+  let sawEnd = false // bytes after the last newline are no line yet
+  while (at > 0) {
+    const length = Math.min(BLOCK_BYTES, at)
+    at -= length
+    const block = Buffer.alloc(length)
+    readSync(fd, block, 0, length, at)
+    let bytes = Buffer.concat([block, rest])
+    for (;;) {
+      const newline = bytes.lastIndexOf(NEWLINE)
+      if (newline < 0) break
+      const text = bytes.subarray(newline + 1)
+      const line = sawEnd ? parseLogLine(text) : null
+      if (line !== null) yield { line, start: at + newline + 1, length: text.length }
+      sawEnd = true
+      bytes = bytes.subarray(0, newline)
+    }
+    rest = bytes.length > MAX_LINE_BYTES ? Buffer.alloc(0) : bytes
+  }
+  const line = sawEnd ? parseLogLine(rest) : null
+  if (line !== null) yield { line, start: 0, length: rest.length }
+}

@@ -1,0 +1,86 @@
+/**
+ * Where everything of a run lies. The run's directory is made before anything else of it and removed last, so that a list
+ * of these directories is a list of every run of which anything is left.
+ *
+ * Sockets live under `/run` with a short name: a Unix socket's path holds 107 bytes. Exit files live with the state, so
+ * that a code written just before a reboot is still there after it.
+ */
+import { createHash } from "node:crypto"
+import { join, resolve } from "node:path"
+import type { RunId } from "../../schema/ids.ts"
+
+export interface HostPaths {
+  readonly stateDir: string
+  readonly runtimeDir: string
+  readonly runsDir: string
+  /** conmon writes one file for each container that ended, named by the run, holding its code. */
+  readonly exitsDir: string
+  /** The runtime's own state (`--root`); gone after a reboot, as are its containers. */
+  readonly runtimeRoot: string
+  /** conmon makes a directory for each run here, with its attach socket. */
+  readonly socketsDir: string
+}
+
+export function hostPaths(stateDir: string, runtime: "crun" | "runc", runtimeDir?: string): HostPaths {
+  const state = resolve(stateDir)
+  const name = createHash("sha256").update(state).digest("hex").slice(0, 8)
+  const run = runtimeDir === undefined ? `/run/berth-${name}` : resolve(runtimeDir)
+  return {
+    stateDir: state,
+    runtimeDir: run,
+    runsDir: join(state, "runs"),
+    exitsDir: join(state, "exits"),
+    runtimeRoot: join(run, runtime),
+    socketsDir: join(run, "s"),
+  }
+}
+
+export interface RunPaths {
+  readonly dir: string
+  readonly bundle: string
+  readonly config: string
+  readonly record: string
+  readonly outcome: string
+  /** Mount points, empty in the host's own mount namespace. */
+  readonly root: string
+  readonly sys: string
+  /** What the container wrote, and overlayfs's own scratch directory beside it. */
+  readonly upper: string
+  readonly work: string
+  readonly etc: string
+  readonly logs: string
+  readonly log: string
+  /** conmon's control pipe, made by it in the bundle. */
+  readonly ctl: string
+  readonly persist: string
+  readonly pidFile: string
+  readonly monitorPidFile: string
+  readonly exitFile: string
+  readonly runtimeState: string
+}
+
+export function runPaths(host: HostPaths, runId: RunId): RunPaths {
+  const dir = join(host.runsDir, runId)
+  const bundle = join(dir, "bundle")
+  const logs = join(dir, "log")
+  return {
+    dir,
+    bundle,
+    config: join(bundle, "config.json"),
+    record: join(dir, "run.json"),
+    outcome: join(dir, "outcome.json"),
+    root: join(dir, "root"),
+    sys: join(dir, "sys"),
+    upper: join(dir, "upper"),
+    work: join(dir, "work"),
+    etc: join(dir, "etc"),
+    logs,
+    log: join(logs, "current"),
+    ctl: join(bundle, "ctl"),
+    persist: join(dir, "persist"),
+    pidFile: join(dir, "pid"),
+    monitorPidFile: join(dir, "monitor.pid"),
+    exitFile: join(host.exitsDir, runId),
+    runtimeState: join(host.runtimeRoot, runId),
+  }
+}

@@ -1,0 +1,67 @@
+/**
+ * What the host remembers of a run, in the run's own directory: enough for another bridge to take it over after a crash.
+ * Each file is written whole and renamed into place. A reboot may lose the last writes: a file that cannot be read is a run
+ * of which only leftovers exist, which `remove` clears.
+ */
+import { readFileSync, renameSync, writeFileSync } from "node:fs"
+import { z } from "zod"
+import { Egress, Profile, SignalName } from "../../schema/container.ts"
+import { RunId, TenantId } from "../../schema/ids.ts"
+import { Exit, Reason } from "../../schema/protocol.ts"
+import type { Outcome } from "./controller.ts"
+
+const Identity = z.object({ pid: z.int(), startTicks: z.number() })
+
+export const RunRecord = z.object({
+  run_id: RunId,
+  tenant_id: TenantId,
+  profile: Profile,
+  runtime: z.enum(["crun", "runc"]),
+  image_digest: z.string(),
+  boot_id: z.string(),
+  stop_signal: SignalName.nullable(),
+  egress: Egress,
+  address: z.string().nullable(),
+  host_base: z.int(),
+  read_only: z.boolean(),
+  /** What was asked for, in the cgroup's terms: the isolation read-out holds the kernel's figures against these. */
+  limits: z.object({ cpus: z.number(), memory_bytes: z.int(), pids: z.int() }),
+  uid: z.int(),
+  /** Set once the container was created; its process then waits for the runtime's `start`. */
+  init: Identity.nullable(),
+  monitor: Identity.nullable(),
+  /** Set once its process was let go. */
+  started_at_ms: z.int().nullable(),
+})
+export type RunRecord = z.infer<typeof RunRecord>
+
+const StoredOutcome = z.object({ exit: Exit.omit({ by: true }), finished_at_ms: z.int(), host_fault: Reason.nullable() })
+
+export function writeRecord(file: string, record: RunRecord): void {
+  writeWhole(file, record)
+}
+
+export function readRecord(file: string): RunRecord | null {
+  return readWhole(file, RunRecord)
+}
+
+export function writeOutcome(file: string, outcome: Outcome): void {
+  writeWhole(file, outcome)
+}
+
+export function readOutcome(file: string): Outcome | null {
+  return readWhole(file, StoredOutcome)
+}
+
+function writeWhole(file: string, value: object): void {
+  writeFileSync(`${file}.new`, JSON.stringify(value), { mode: 0o600 })
+  renameSync(`${file}.new`, file)
+}
+
+function readWhole<T>(file: string, schema: z.ZodType<T>): T | null {
+  try {
+    return schema.parse(JSON.parse(readFileSync(file, "utf8")))
+  } catch {
+    return null
+  }
+}

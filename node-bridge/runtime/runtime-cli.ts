@@ -1,0 +1,58 @@
+/** The runtime's verbs, each one process. `create` is not among them: conmon calls that one. */
+import { existsSync } from "node:fs"
+import type { RunId } from "../../schema/ids.ts"
+import { runtimeOptions } from "./conmon.ts"
+import { exec } from "./exec.ts"
+import { runPaths } from "./paths.ts"
+import type { HostPaths } from "./paths.ts"
+import type { ToolPaths } from "./tools.ts"
+
+const START_TIMEOUT_MS = 20_000
+const DELETE_TIMEOUT_MS = 20_000
+const STATE_TIMEOUT_MS = 10_000
+
+export type RuntimeStatus = "creating" | "created" | "running" | "paused" | "stopped"
+const STATUSES: ReadonlySet<string> = new Set(["creating", "created", "running", "paused", "stopped"])
+
+export class RuntimeCli {
+  readonly name: "crun" | "runc"
+  readonly #host: HostPaths
+  readonly #tools: ToolPaths
+
+  constructor(name: "crun" | "runc", host: HostPaths, tools: ToolPaths) {
+    this.name = name
+    this.#host = host
+    this.#tools = tools
+  }
+
+  #call(args: readonly string[], timeoutMs: number) {
+    return exec(this.#tools[this.name], [...runtimeOptions(this.name, this.#host), ...args], { timeoutMs })
+  }
+
+  /** Lets a created container's process go. Returns the runtime's own words when it could not, else null. */
+  async start(runId: RunId): Promise<string | null> {
+    const { code, stderr, stdout } = await this.#call(["start", runId], START_TIMEOUT_MS)
+    return code === 0 ? null : stderr.trim() || stdout.trim() || `start ended with ${code ?? "a signal"}`
+  }
+
+  /** What the runtime thinks of a container; null when it knows none of that name. */
+  async status(runId: RunId): Promise<RuntimeStatus | null> {
+    if (!this.knows(runId)) return null
+    const { code, stdout } = await this.#call(["state", runId], STATE_TIMEOUT_MS)
+    if (code !== 0) return null
+    const status = (JSON.parse(stdout) as { status?: string }).status
+    return status !== undefined && STATUSES.has(status) ? (status as RuntimeStatus) : null
+  }
+
+  /** Whether anything of the container is in the runtime's state. */
+  knows(runId: RunId): boolean {
+    return existsSync(runPaths(this.#host, runId).runtimeState)
+  }
+
+  /** Kills the container if it lives, and forgets it. One that is not known is success. */
+  async delete(runId: RunId): Promise<void> {
+    if (!this.knows(runId)) return
+    const { code, stderr } = await this.#call(["delete", "--force", runId], DELETE_TIMEOUT_MS)
+    if (code !== 0 && this.knows(runId)) throw new Error(`${this.name} delete: ${stderr.trim()}`)
+  }
+}
