@@ -20,6 +20,8 @@ const USAGE = `Usage: npm run bench -- NAME [--json] [--rounds N] [--peers-only]
 The exit code is 1 when a bar is missed. Benches:
 `
 
+const say = (line: string) => process.stderr.write(`· ${line}\n`)
+
 async function main(): Promise<number> {
   const { values, positionals } = readArguments()
   const [name, ...rest] = positionals
@@ -35,9 +37,8 @@ async function main(): Promise<number> {
 
   const scratch = await mkdtemp(join(tmpdir(), "berth-bench-"))
   await chmod(scratch, 0o755) // containers' root ids are strangers here, and must reach their root folder
-  const say = (line: string) => process.stderr.write(`· ${line}\n`)
   try {
-    const report = await measure(name, bench, { rounds, scratch, peersOnly: values["peers-only"], say })
+    const report = await measure(name, bench, { rounds, scratch, peersOnly: values["peers-only"], signal: interruption(), say })
     process.stdout.write(`${values.json ? toJson(report) : `\n${toText(report)}`}\n`)
     return report.rows.some(missesItsBar) ? 1 : 0
   } finally {
@@ -62,6 +63,14 @@ async function listOfBenches(): Promise<string> {
   const names = (await readdir(FOLDER)).filter((file) => file.endsWith(".ts")).map((file) => file.slice(0, -".ts".length))
   const lines = await Promise.all(names.map(async (name) => `  ${name.padEnd(12)}  ${(await benchNamed(name)).what}\n`))
   return lines.join("")
+}
+
+/** Aborts at the first Ctrl-C or its kin, so that everything is taken away; a second one ends the process at once. */
+function interruption(): AbortSignal {
+  const controller = new AbortController()
+  for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
+    process.once(name, () => controller.abort(new Fault(`Stopped by ${name}.`)))
+  return controller.signal
 }
 
 function readArguments() {

@@ -44,7 +44,7 @@ export const bench: Bench = {
       ...(swarm ? [swarm] : []),
     ]
     context.say(`one at a time, ${context.rounds} rounds: ${singles.map(({ name }) => name).join(", ")}`)
-    const single = await alternate(singles, context.rounds, context.say)
+    const single = await alternate(singles, context.rounds, context)
 
     const cpusEach = platform ? await cpusForEach(platform.operator, BURST) : 0
     const bursts: Contender[] = [
@@ -52,7 +52,7 @@ export const bench: Bench = {
       ...(dockerd ? dockerBurst(dockerd, BURSTS, workload, BURST) : []),
     ]
     context.say(`${BURST} at once, ${BURST_ROUNDS} rounds: ${bursts.map(({ name }) => name).join(", ")}`)
-    const burst = await alternate(bursts, BURST_ROUNDS, context.say)
+    const burst = await alternate(bursts, BURST_ROUNDS, context)
     if (platform)
       notes.push(`in the burst each of our containers asks for ${cpusEach} processors, so that all fit; Docker's have no limit`)
 

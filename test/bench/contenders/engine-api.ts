@@ -6,11 +6,11 @@ import { setTimeout as sleep } from "node:timers/promises"
 const VERSION = "/v1.40"
 
 export class EngineApi {
-  readonly #agent: Agent
+  readonly #agent = new Agent({ keepAlive: true })
+  readonly #socketPath: string
 
   constructor(socketPath: string) {
-    // Node's types know `socketPath` on requests only, but an agent passes its options on to every connection.
-    this.#agent = new Agent({ keepAlive: true, ...{ socketPath } })
+    this.#socketPath = socketPath
   }
 
   /** Answers the body as JSON, null when it is empty. An answer outside 2xx rejects with the daemon's message. */
@@ -18,17 +18,20 @@ export class EngineApi {
     return new Promise((resolve, reject) => {
       const text = body === undefined ? "" : JSON.stringify(body)
       const headers = body === undefined ? {} : { "content-type": "application/json", "content-length": Buffer.byteLength(text) }
-      const call = request({ agent: this.#agent, method, path: VERSION + path, headers, host: "docker" }, (answer) => {
-        const parts: Buffer[] = []
-        answer.on("data", (part: Buffer) => parts.push(part))
-        answer.once("error", reject)
-        answer.once("end", () => {
-          const received = Buffer.concat(parts).toString("utf8")
-          if ((answer.statusCode ?? 500) >= 300 && answer.statusCode !== 304)
-            reject(new Error(`${method} ${path}: ${answer.statusCode} ${received.trim()}`))
-          else resolve(received.startsWith("{") || received.startsWith("[") ? JSON.parse(received) : null)
-        })
-      })
+      const call = request(
+        { agent: this.#agent, socketPath: this.#socketPath, method, path: VERSION + path, headers },
+        (answer) => {
+          const parts: Buffer[] = []
+          answer.on("data", (part: Buffer) => parts.push(part))
+          answer.once("error", reject)
+          answer.once("end", () => {
+            const received = Buffer.concat(parts).toString("utf8")
+            if ((answer.statusCode ?? 500) >= 300 && answer.statusCode !== 304)
+              reject(new Error(`${method} ${path}: ${answer.statusCode} ${received.trim()}`))
+            else resolve(received.startsWith("{") || received.startsWith("[") ? JSON.parse(received) : null)
+          })
+        },
+      )
       call.once("error", reject)
       call.end(text)
     })

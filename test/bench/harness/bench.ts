@@ -8,6 +8,8 @@ export interface BenchContext {
   readonly scratch: string
   /** Measure the others alone. */
   readonly peersOnly: boolean
+  /** Aborted when the user wants to stop; a bench then takes away what it made. */
+  readonly signal: AbortSignal
   /** Progress, for a person. */
   say(line: string): void
 }

@@ -75,7 +75,7 @@ export function toText(report: Report): string {
         amount(row.peer, row.unit),
         row.peer_name ?? "",
         times(row.ratio),
-        row.bar === null ? "" : `≤ ${row.peer_name === null ? amount(row.bar, row.unit) : times(row.bar)}`,
+        row.bar === null ? "" : `≤ ${row.peer_name === null ? amount(row.bar, row.unit) : plainTimes(row.bar)}`,
         row.holds === null ? "" : row.holds ? "holds" : "MISSED",
       ]),
     ),
@@ -97,6 +97,7 @@ const amount = (value: number | null, unit: string): string => (value === null ?
 /** Ratios below a half read better as parts: 1/12.3. */
 const times = (ratio: number | null): string =>
   ratio === null ? "–" : ratio < 0.5 ? `1/${digits(1 / ratio)}` : `${digits(ratio)}×`
+const plainTimes = (bar: number): string => (bar < 0.5 ? `1/${Number((1 / bar).toFixed(2))}` : `${bar}×`)
 const digits = (value: number): string => (value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2))
 
 /** Columns as wide as they need to be; text to the left, figures to the right. */

@@ -1,5 +1,5 @@
 /** Measures contenders in turn, so that a machine that grows slower or faster meanwhile does so for all alike. */
-import type { Contender } from "./bench.ts"
+import type { BenchContext, Contender } from "./bench.ts"
 import { orderOfRound } from "./stats.ts"
 
 export class Series {
@@ -20,11 +20,16 @@ export class Series {
   }
 }
 
-/** Runs `rounds` rounds, after one whose figures are dropped: it fills caches and pools. */
-export async function alternate(contenders: readonly Contender[], rounds: number, say: (line: string) => void): Promise<Series> {
+/** Runs `rounds` rounds, after one whose figures are dropped: it fills caches and pools. Rejects between two turns when aborted. */
+export async function alternate(
+  contenders: readonly Contender[],
+  rounds: number,
+  { say, signal }: Pick<BenchContext, "say" | "signal">,
+): Promise<Series> {
   const series = new Series()
   for (let round = 0; round <= rounds; round++) {
     for (const contender of orderOfRound(contenders, round)) {
+      signal.throwIfAborted()
       const figures = await contender.once()
       if (round > 0) series.add(figures)
       await contender.tidy()
