@@ -17,7 +17,7 @@ const USAGE = `Usage: npm run bench -- NAME [--json] [--rounds N] [--peers-only]
   --rounds N    how often each contender is measured
   --peers-only  measure what Berth is compared with, without Berth
 
-The exit code is 1 when a bar is missed. Benches:
+The exit code is 1 when a bar is missed. To pipe the JSON: npm run --silent bench -- NAME --json. Benches:
 `
 
 const say = (line: string) => process.stderr.write(`· ${line}\n`)
