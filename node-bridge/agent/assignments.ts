@@ -1,0 +1,171 @@
+/**
+ * Which runs this node has: the platform's set made into run-managers. A complete set says what is to be here, and only it
+ * may condemn what is not in it; increments follow, each chained to the one before.
+ */
+import { z } from "zod"
+import { ImageDigest } from "../../schema/container.ts"
+import { RunId } from "../../schema/ids.ts"
+import { Assignment } from "../../schema/protocol.ts"
+import type { Observation, Reason } from "../../schema/protocol.ts"
+import { explain } from "../log.ts"
+import { newRecord, observationOf, UNKNOWN_BOOT } from "./record.ts"
+import type { RunRecord } from "./record.ts"
+import type { Reporter } from "./reporter.ts"
+import { RunManager } from "./run-manager.ts"
+import type { RunManagerDeps } from "./run-manager.ts"
+
+/** What the API's schema cannot know to be a host's own rule: these two reach host names and the image store. */
+const Vetted = Assignment.refine((run) => /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(run.spec.hostname), {
+  path: ["spec", "hostname"],
+  message: "must be a host name of lower-case letters, digits and inner hyphens",
+}).refine((run) => run.spec.image_digest === null || ImageDigest.safeParse(run.spec.image_digest).success, {
+  path: ["spec", "image_digest"],
+  message: "must be a sha256 digest",
+})
+const Addressed = z.looseObject({ run_id: RunId, desired: z.unknown() })
+
+export interface AssignmentsDeps extends Omit<RunManagerDeps, "report" | "gone"> {
+  readonly reporter: Reporter
+}
+
+export class Assignments {
+  readonly #deps: AssignmentsDeps
+  readonly #managers = new Map<RunId, RunManager>()
+  /** Runs of which something was on the host when the bridge began: the host is looked at before anything is done. */
+  readonly #foundOnHost: ReadonlySet<RunId>
+  /** Runs whose journal cannot be read: they may have run, so that only a look at the host can tell. */
+  readonly #unreadable: ReadonlySet<RunId>
+  /** Until the first complete set nobody knows which leftovers are wanted. */
+  #knowsAll = false
+
+  constructor(deps: AssignmentsDeps, found: { onHost: ReadonlySet<RunId>; unreadable: ReadonlySet<RunId> }) {
+    this.#deps = deps
+    this.#foundOnHost = found.onHost
+    this.#unreadable = found.unreadable
+  }
+
+  get all(): readonly RunManager[] {
+    return [...this.#managers.values()]
+  }
+
+  get(runId: RunId): RunManager | undefined {
+    return this.#managers.get(runId)
+  }
+
+  /** Takes up what the journal knew; nothing of it is condemned yet. */
+  adopt(records: readonly RunRecord[]): void {
+    for (const record of records) this.#add(new RunManager(this.#managerDeps(), record, null, true))
+  }
+
+  /** The whole set: everything else on this host goes. */
+  complete(assignments: readonly unknown[]): void {
+    const wanted = new Set<RunId>()
+    for (const raw of assignments) {
+      const runId = this.#upsert(raw)
+      if (runId) wanted.add(runId)
+    }
+    for (const [runId, manager] of this.#managers) if (!wanted.has(runId)) manager.drop()
+    this.#knowsAll = true
+    for (const { record } of this.#managers.values()) this.#deps.reporter.observe(observationOf(record))
+    void this.sweep()
+  }
+
+  increment(upsert: readonly unknown[], remove: readonly RunId[]): void {
+    for (const raw of upsert) this.#upsert(raw)
+    for (const runId of remove) this.#managers.get(runId)?.drop()
+  }
+
+  /** Removes what is on the host and belongs to no run that anybody knows. Never throws. */
+  async sweep(): Promise<void> {
+    if (!this.#knowsAll) return
+    const { controller, log } = this.#deps
+    try {
+      for (const runId of await controller.list()) {
+        if (this.#managers.has(runId)) continue
+        log.warn("removes what is left of a run that nobody knows", { run: runId })
+        await controller.remove(runId)
+      }
+    } catch (error) {
+      log.warn("could not remove all that is left over", { error: explain(error) })
+    }
+  }
+
+  /** Images that runs here use or will use again. */
+  liveImages(): ReadonlySet<string> {
+    const digests = this.all.flatMap(({ record }) => [record.image_digest, record.assignment.spec.image_digest])
+    return new Set(digests.filter((digest) => digest !== null))
+  }
+
+  /** Resolves when every run here has ended and is cleaned up. */
+  async settled(): Promise<void> {
+    await Promise.all(this.all.map((manager) => manager.whenSettled()))
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.all.map((manager) => manager.close()))
+  }
+
+  #upsert(raw: unknown): RunId | undefined {
+    const parsed = Vetted.safeParse(raw)
+    if (!parsed.success) return this.#refuse(raw, parsed.error)
+    const assignment = parsed.data
+    const known = this.#managers.get(assignment.run_id)
+    if (known) {
+      known.assign(assignment)
+      return assignment.run_id
+    }
+    const fresh = newRecord(assignment, this.#deps.bootId, this.#deps.timers.now())
+    const mayHaveRun = this.#unreadable.has(assignment.run_id)
+    const record = mayHaveRun ? { ...fresh, state: "starting" as const, boot_id: UNKNOWN_BOOT } : fresh
+    const seen = mayHaveRun || this.#foundOnHost.has(assignment.run_id) ? null : ({ kind: "absent" } as const)
+    this.#add(new RunManager(this.#managerDeps(), record, seen, false))
+    return assignment.run_id
+  }
+
+  /** One assignment that cannot be read must not cut the node off for all others: its run alone is rejected. */
+  #refuse(raw: unknown, error: z.ZodError): RunId | undefined {
+    const first = error.issues[0]
+    const what = first ? `${first.path.join(".")}: ${first.message}` : "it cannot be read"
+    this.#deps.log.error("refuses an assignment", { why: what })
+    const addressed = Addressed.safeParse(raw)
+    if (!addressed.success) return undefined
+    const runId = addressed.data.run_id
+    if (this.#managers.has(runId)) return runId
+    const nowMs = this.#deps.timers.now()
+    const reason = { code: "invalid_assignment", message: `The node refused the container: ${what}`.slice(0, 2048) }
+    this.#deps.reporter.observe(refusal(runId, reason, nowMs))
+    if (addressed.data.desired === "removed") this.#deps.reporter.gone(runId)
+    return runId
+  }
+
+  #add(manager: RunManager): void {
+    this.#managers.set(manager.runId, manager)
+    manager.begin()
+  }
+
+  #managerDeps(): RunManagerDeps {
+    const { reporter, ...deps } = this.#deps
+    return {
+      ...deps,
+      report: (record) => reporter.observe(observationOf(record)),
+      gone: (runId) => {
+        this.#managers.delete(runId)
+        reporter.gone(runId)
+      },
+    }
+  }
+}
+
+const refusal = (runId: RunId, reason: Reason, nowMs: number): Observation => ({
+  run_id: runId,
+  state: "rejected",
+  revision: 1,
+  paused: false,
+  at_ms: nowMs,
+  reason,
+  exit: null,
+  image_digest: null,
+  started_at_ms: null,
+  finished_at_ms: nowMs,
+  timings: {},
+})

@@ -1,0 +1,109 @@
+/**
+ * Tells the platform what became of runs: the latest of each, at least once, in as few messages as the moment allows.
+ *
+ * While nothing is on its way a report leaves at once. News that passes by itself (preparing, ready, starting) waits for the
+ * acknowledgement before it and is usually overtaken; news that somebody waits for (running, an end, gone) does not wait,
+ * up to a few messages on their way. A new session sends again whatever was not acknowledged.
+ */
+import type { RunId } from "../../schema/ids.ts"
+import { isTerminal, supersedes } from "../../schema/lifecycle.ts"
+import type { NodeMessage, Observation } from "../../schema/protocol.ts"
+import { MAX_OBSERVATIONS_PER_REPORT } from "../../schema/protocol.ts"
+
+/** More on their way would only queue up at the platform. */
+const MAX_IN_FLIGHT = 8
+
+type Report = NodeMessage & { type: "report" }
+
+export class Reporter {
+  #send: ((report: Report) => void) | null = null
+  #seq = 0
+  readonly #pending = new Map<RunId, Observation>()
+  readonly #gone = new Set<RunId>()
+  readonly #inFlight = new Map<number, Report>()
+  #scheduled = false
+  #urgent = false
+  #idle: (() => void)[] = []
+
+  observe(observation: Observation): void {
+    const waiting = this.#pending.get(observation.run_id)
+    if (waiting && !supersedes(observation, waiting)) return
+    this.#pending.set(observation.run_id, observation)
+    if (observation.state === "running" || isTerminal(observation.state)) this.#urgent = true
+    this.#schedule()
+  }
+
+  gone(runId: RunId): void {
+    this.#gone.add(runId)
+    this.#urgent = true
+    this.#schedule()
+  }
+
+  /** A session is there. Call `observe` for all that is known afterwards: the platform may have missed any of it. */
+  attach(send: (report: Report) => void): void {
+    this.detach()
+    this.#send = send
+    this.#urgent = true
+    this.#schedule()
+  }
+
+  /** The session is over: what was not acknowledged waits again, unless something newer does. */
+  detach(): void {
+    this.#send = null
+    for (const report of this.#inFlight.values()) {
+      for (const observation of report.observations) {
+        const newer = this.#pending.get(observation.run_id)
+        if (!newer || !supersedes(newer, observation)) this.#pending.set(observation.run_id, observation)
+      }
+      for (const runId of report.gone) this.#gone.add(runId)
+    }
+    this.#inFlight.clear()
+  }
+
+  acknowledged(seq: number): void {
+    this.#inFlight.delete(seq)
+    this.#flush()
+    if (this.#isIdle()) for (const resolve of this.#idle.splice(0)) resolve()
+  }
+
+  /** Resolves when everything was acknowledged. */
+  idle(): Promise<void> {
+    if (this.#isIdle()) return Promise.resolve()
+    return new Promise((resolve) => this.#idle.push(resolve))
+  }
+
+  #isIdle(): boolean {
+    return this.#pending.size === 0 && this.#gone.size === 0 && this.#inFlight.size === 0
+  }
+
+  /** Everything that one turn of the event loop brings goes into one message: forty new assignments make one report. */
+  #schedule(): void {
+    if (this.#scheduled || this.#send === null) return
+    this.#scheduled = true
+    queueMicrotask(() => {
+      this.#scheduled = false
+      this.#flush()
+    })
+  }
+
+  #flush(): void {
+    while (this.#send !== null && (this.#pending.size > 0 || this.#gone.size > 0)) {
+      if (this.#inFlight.size > 0 && !this.#urgent) return
+      if (this.#inFlight.size >= MAX_IN_FLIGHT) return
+      const report = this.#next()
+      this.#inFlight.set(report.seq, report)
+      this.#send(report)
+    }
+    this.#urgent = false
+  }
+
+  #next(): Report {
+    const observations = [...this.#pending.values()].slice(0, MAX_OBSERVATIONS_PER_REPORT)
+    for (const { run_id } of observations) this.#pending.delete(run_id)
+    // A run is gone only after its last observation was said.
+    const gone = [...this.#gone].filter((runId) => !this.#pending.has(runId)).slice(0, MAX_OBSERVATIONS_PER_REPORT)
+    for (const runId of gone) this.#gone.delete(runId)
+    this.#seq += 1
+    return { type: "report", seq: this.#seq, observations, gone }
+  }
+}

@@ -1,0 +1,108 @@
+/**
+ * The steps of a run that touch its host, each with what must be on disk before it: `starting` before `start`; a stop before
+ * its first signal, so that the blame survives; the end before `release`, which destroys the evidence. `running` need not
+ * be: an inspection finds it again.
+ */
+import type { RunId } from "../../schema/ids.ts"
+import type { Controller, Inspection } from "../runtime/controller.ts"
+import type { Timers } from "../timers.ts"
+import { risen, withPaused } from "./advance.ts"
+import type { Step } from "./advance.ts"
+import type { RunRecord, Stop } from "./record.ts"
+import type { Semaphore } from "./semaphore.ts"
+
+/** The run as its manager holds it: a wish may change the record while a verb is in flight, so it is read again each time. */
+export interface HeldRun {
+  readonly runId: RunId
+  readonly record: RunRecord
+  readonly seen: Inspection | null
+  become(record: RunRecord): void
+  see(seen: Inspection): void
+  /** Resolves when the record as it is now is on disk. */
+  onDisk(): Promise<void>
+  /** Runs what a changed wish calls off. */
+  abortable<T>(run: (signal: AbortSignal) => Promise<T>): Promise<T>
+}
+
+export interface VerbDeps {
+  readonly controller: Controller
+  readonly starts: Semaphore
+  readonly timers: Timers
+  readonly bootId: string
+}
+
+export type HostStep = Exclude<Step, { kind: "wait" | "record" | "remove" }>
+
+/** Throws what the controller throws. */
+export async function perform(step: HostStep, run: HeldRun, deps: VerbDeps): Promise<void> {
+  const { controller, timers } = deps
+  switch (step.kind) {
+    case "inspect":
+      return run.see(await controller.inspect(run.runId))
+    case "prepare":
+      return prepare(step.clear, run, deps)
+    case "start":
+      return start(run, deps)
+    case "ask": {
+      await run.onDisk()
+      const signal = run.record.assignment.spec.stop.signal ?? (await controller.stopSignal(run.runId)) ?? "SIGTERM"
+      await controller.signal(run.runId, signal)
+      return stopping(run, { signalled_at_ms: timers.now() })
+    }
+    case "kill":
+      await run.onDisk()
+      await controller.signal(run.runId, "SIGKILL")
+      return stopping(run, { signalled_at_ms: run.record.stop?.signalled_at_ms ?? timers.now(), killed_at_ms: timers.now() })
+    case "pause":
+      await controller.pause(run.runId)
+      return paused(run, true, timers.now())
+    case "unpause":
+      await controller.unpause(run.runId)
+      return paused(run, false, timers.now())
+    case "release":
+      await run.onDisk()
+      await controller.release(run.runId)
+      return run.become({ ...run.record, released: true })
+  }
+}
+
+async function prepare(clear: boolean, run: HeldRun, { controller, timers }: VerbDeps): Promise<void> {
+  if (clear) await controller.remove(run.runId)
+  const { image_digest, timings } = await run.abortable((signal) => controller.prepare(run.record.assignment, signal))
+  run.see({ kind: "prepared" })
+  const known = { ...run.record, image_digest, timings: { ...run.record.timings, ...timings } }
+  run.become(known.state === "preparing" ? risen(known, "ready", timers.now()) : known)
+}
+
+async function start(run: HeldRun, { controller, starts, timers, bootId }: VerbDeps): Promise<void> {
+  const askedAt = performance.now()
+  const giveBack = await run.abortable((signal) => starts.acquire(signal))
+  try {
+    const turnAt = performance.now()
+    if (run.record.state !== "starting") run.become({ ...risen(run.record, "starting", timers.now()), boot_id: bootId })
+    await run.onDisk()
+    const own = { start_queue: round(turnAt - askedAt), journal: round(performance.now() - turnAt) }
+    const { started_at_ms, timings } = await controller.start(run.record.assignment)
+    run.become({
+      ...risen(run.record, "running", timers.now()),
+      started_at_ms,
+      timings: { ...run.record.timings, ...own, ...timings },
+    })
+    run.see({ kind: "running", paused: false, started_at_ms })
+  } finally {
+    giveBack()
+  }
+}
+
+function stopping(run: HeldRun, change: Partial<Stop>): void {
+  if (run.record.stop) run.become({ ...run.record, stop: { ...run.record.stop, ...change } })
+}
+
+/** The run's end may have come in meanwhile, and outweighs this. */
+function paused(run: HeldRun, isPaused: boolean, nowMs: number): void {
+  if (run.seen?.kind !== "running") return
+  run.see({ ...run.seen, paused: isPaused })
+  run.become(withPaused(run.record, isPaused, nowMs))
+}
+
+const round = (ms: number): number => Math.round(ms * 100) / 100

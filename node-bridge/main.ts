@@ -1,0 +1,178 @@
+/**
+ * The node-bridge as a process: configuration, lock, identity, controller, agent; signals and exit codes. With an IPC channel
+ * (as the embedded platform starts it) it says `{type: "ready"}` at its first welcome, takes `{type: "drain"}` like SIGUSR2,
+ * and ends when its parent does, leaving the containers running.
+ */
+import { constants } from "node:fs"
+import { access, mkdir, readFile } from "node:fs/promises"
+import { randomUUID } from "node:crypto"
+import { join } from "node:path"
+import { Agent } from "./agent/agent.ts"
+import { enroll } from "./agent/enroll.ts"
+import { bootId, hostCapacity, nodeFacts } from "./agent/facts.ts"
+import { EXIT, Fault } from "./agent/fault.ts"
+import { loadIdentity, publicKeyOf, saveIdentity, signAssertion } from "./agent/identity.ts"
+import type { Identity } from "./agent/identity.ts"
+import { lockState } from "./agent/state-lock.ts"
+import { systemTimers } from "./timers.ts"
+import { HELP, readConfig } from "./config.ts"
+import type { Config } from "./config.ts"
+import { createLog } from "./log.ts"
+import type { Log } from "./log.ts"
+import type { Controller } from "./runtime/controller.ts"
+
+const BRIDGE_VERSION = "0.1.0"
+
+const sleep = (ms: number): Promise<void> => new Promise((resolve) => void systemTimers.after(ms, resolve))
+
+const leaveEarly = () => process.exit(EXIT.ok)
+
+async function main(): Promise<number> {
+  const config = readConfig(process.argv.slice(2), process.env)
+  if (config === "help") {
+    process.stdout.write(HELP)
+    return EXIT.ok
+  }
+  const log = createLog(config.log)
+  // Whoever asks us to end before there is anything to leave is obeyed at once.
+  for (const signal of ["SIGTERM", "SIGINT", "SIGUSR2"] as const) process.on(signal, leaveEarly)
+  process.once("disconnect", leaveEarly)
+
+  if (config.controller === "oci" && process.getuid?.() !== 0) {
+    throw new Fault(EXIT.host, "The node-bridge must run as root, or with --controller fake, which runs nothing.")
+  }
+  await openState(config.state)
+  await lockState(config.state)
+  const identity = await enrolled(config, log)
+  const controller = await openController(config, log)
+  const facts = nodeFacts({
+    hostname: config.name,
+    labels: config.labels,
+    capacity: await hostCapacity(config.capacity),
+    bootId: await bootId(),
+    controller,
+  })
+  let ready = false
+  const agent = await Agent.adopt({
+    controller,
+    facts,
+    journalDir: join(config.state, "journal"),
+    bridgeVersion: BRIDGE_VERSION,
+    url: config.url,
+    assertion: () => signAssertion(identity, systemTimers.now(), randomUUID()),
+    parallelStarts: config.parallelStarts,
+    timers: systemTimers,
+    random: Math.random,
+    log,
+    welcomed: () => {
+      log.info(ready ? "connected again" : "ready", { node: identity.enrolled?.node_id, url: config.url })
+      if (!ready) process.send?.({ type: "ready", node_id: identity.enrolled?.node_id })
+      ready = true
+    },
+  })
+  for (const signal of ["SIGTERM", "SIGINT", "SIGUSR2"] as const) process.off(signal, leaveEarly)
+  process.off("disconnect", leaveEarly)
+  return await serve(agent, config, log)
+}
+
+/** Until a signal, the parent or the platform ends it. */
+function serve(agent: Agent, config: Config, log: Log): Promise<number> {
+  return new Promise((resolve, reject) => {
+    let ending = false
+    const end = (what: string, how: () => Promise<void>) => {
+      if (ending) return
+      ending = true
+      log.info(what)
+      how().then(() => resolve(EXIT.ok), reject)
+    }
+    const leave = () => end("ends, and leaves the containers running", () => agent.leave())
+    const drain = () => end("stops the containers, then ends", () => agent.drain(config.drainTimeoutSeconds))
+    process.on("SIGTERM", leave)
+    process.on("SIGINT", leave)
+    process.on("SIGUSR2", drain)
+    process.on("disconnect", leave)
+    process.on("message", (message) => {
+      if (typeof message === "object" && message !== null && "type" in message && message.type === "drain") drain()
+    })
+    untilVerdict(agent).catch(reject)
+  })
+}
+
+/** Throws when the platform no longer wants this node's key; returns when the bridge was told to end. */
+async function untilVerdict(agent: Agent): Promise<void> {
+  const verdict = await agent.run()
+  switch (verdict) {
+    case null:
+      return
+    case "forgotten":
+      throw new Fault(
+        EXIT.refused,
+        "The platform forgot this node; its containers were stopped. Enrol it anew with a fresh --state.",
+      )
+    case "replaced":
+      throw new Fault(
+        EXIT.taken,
+        "Another bridge connected with this node's key; this one ends and leaves the containers running.",
+      )
+  }
+}
+
+async function openState(dir: string): Promise<void> {
+  try {
+    await mkdir(dir, { recursive: true, mode: 0o700 })
+    await access(dir, constants.W_OK)
+  } catch (error) {
+    const why = error instanceof Error && "code" in error ? ` (${String(error.code)})` : ""
+    throw new Fault(EXIT.host, `The state directory ${dir} cannot be written${why}.`, error)
+  }
+}
+
+async function enrolled(config: Config, log: Log): Promise<Identity> {
+  const identity = await loadIdentity(config.state)
+  if (identity.enrolled) return identity
+  const token = await joinToken(config)
+  if (!token)
+    throw new Fault(EXIT.usage, "This host is not enrolled yet: give a join token with --join-token-file or --join-token.")
+  const request = { join_token: token, public_key: publicKeyOf(identity), hostname: config.name }
+  const { node_id, cell_id, issuer } = await enroll({ url: config.url, request, log, random: Math.random, sleep })
+  const known = { ...identity, enrolled: { node_id, cell_id, issuer } }
+  await saveIdentity(config.state, known)
+  log.info("enrolled", { node: node_id, cell: cell_id })
+  return known
+}
+
+async function joinToken(config: Config): Promise<string | undefined> {
+  if (config.joinToken) return config.joinToken
+  if (!config.joinTokenFile) return undefined
+  try {
+    return (await readFile(config.joinTokenFile, "utf8")).trim()
+  } catch (error) {
+    throw new Fault(EXIT.usage, `The join token file ${config.joinTokenFile} cannot be read.`, error)
+  }
+}
+
+/** The real controller brings native code and needs the host's tools; the fake one must do without either. */
+async function openController(config: Config, log: Log): Promise<Controller> {
+  switch (config.controller) {
+    case "fake": {
+      const { createFakeController } = await import("./runtime/fake-controller.ts")
+      return await createFakeController({ dir: join(config.state, "fake"), timers: systemTimers })
+    }
+    case "oci": {
+      const { createOciController } = await import("./runtime/oci-controller.ts")
+      return await createOciController({ stateDir: config.state, runtime: config.runtime, imagesDir: config.images ?? null, log })
+    }
+  }
+}
+
+main().then(
+  (code) => process.exit(code),
+  (error: unknown) => {
+    if (error instanceof Fault) {
+      process.stderr.write(`${error.message}\n`)
+      process.exit(error.exitCode)
+    }
+    console.error(error)
+    process.exit(EXIT.internal)
+  },
+)
