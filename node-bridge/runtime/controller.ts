@@ -14,11 +14,14 @@ import type { Profile } from "../../schema/container.ts"
 export class ControllerError extends Error {
   readonly reason: Reason
   readonly retryable: boolean
-  constructor(code: string, message: string, options: { retryable?: boolean; cause?: unknown } = {}) {
+  /** What a shell would exit with for the same fault (127: no such command, 126: cannot be run); null: not the process's. */
+  readonly exitCode: number | null
+  constructor(code: string, message: string, options: { retryable?: boolean; cause?: unknown; exitCode?: number | null } = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause })
     this.name = "ControllerError"
     this.reason = { code, message: message.slice(0, 2048) }
     this.retryable = options.retryable ?? false
+    this.exitCode = options.exitCode ?? null
   }
 }
 
