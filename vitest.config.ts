@@ -1,5 +1,6 @@
-import { cloudflareTest } from "@cloudflare/vitest-plugin"
+import { cloudflareTest, readD1Migrations } from "@cloudflare/vitest-plugin"
 import { defineConfig } from "vitest/config"
+import { TEST_ISSUER, TEST_SIGNING_KEY } from "./test/support/signing-key.ts"
 
 /** Tests that need root, the host's runtimes or whole processes run one file at a time: they share the machine. */
 const onHost = (name: string, testTimeout: number) => ({
@@ -26,12 +27,19 @@ export default defineConfig({
         plugins: [
           cloudflareTest({
             wrangler: { configPath: "./wrangler.toml" },
-            miniflare: { bindings: { ISSUER: "https://berth.test", SIGNING_KEY: process.env.TEST_SIGNING_KEY ?? "" } },
+            miniflare: {
+              bindings: {
+                ISSUER: TEST_ISSUER,
+                SIGNING_KEY: JSON.stringify(TEST_SIGNING_KEY),
+                DIRECTORY_MIGRATIONS: await readD1Migrations("./schema/migrations/directory"),
+              },
+            },
           }),
         ],
         test: {
           name: "workerd",
           include: ["test/workerd/**/*.test.ts", "test/routes/**/*.test.ts"],
+          setupFiles: ["test/support/apply-migrations.ts"],
           isolate: false,
           testTimeout: 20_000,
         },

@@ -182,6 +182,22 @@ export function apiDocument(app: OpenAPIHono<AppEnv>, url: string): ApiDocument 
     servers: [{ url }],
     tags: Object.entries(TAGS).map(([name, description]) => ({ name, description })),
   })
+  for (const methods of Object.values(document.paths ?? {}))
+    for (const { parameters = [] } of Object.values(methods as Record<string, { parameters?: object[] }>))
+      for (const parameter of parameters) if ("schema" in parameter) parameter.schema = withoutNull(parameter.schema)
   made.set(app, document)
   return document
+}
+
+/** A query parameter is text and never null; a schema that coerces text would take null as well, and so is described so. */
+function withoutNull(schema: unknown): unknown {
+  if (Array.isArray(schema)) return schema.filter((part) => part?.type !== "null").map(withoutNull)
+  if (typeof schema !== "object" || schema === null) return schema
+  return Object.fromEntries(
+    Object.entries(schema).map(([key, value]) => {
+      if (key !== "type" || !Array.isArray(value)) return [key, withoutNull(value)]
+      const types = value.filter((type) => type !== "null")
+      return [key, types.length === 1 ? types[0] : types]
+    }),
+  )
 }
