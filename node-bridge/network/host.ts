@@ -3,6 +3,7 @@
  * Docker rules, and the name servers that a container can use. Everything here can be done again at any time.
  */
 import { readFileSync, writeFileSync } from "node:fs"
+import { networkInterfaces } from "node:os"
 import { exec } from "../runtime/exec.ts"
 import type { AddressRange } from "./addresses.ts"
 import { formatRange, parseIpv4, parseRoutes } from "./addresses.ts"
@@ -65,11 +66,12 @@ export function parseNameservers(resolvConf: string): string[] {
   })
 }
 
-/** The host's own name servers, or the fallback when it has none that a container can reach. */
+/** The host's own name servers, or the fallback when it has none that a container can reach: the host itself is closed. */
 export function nameserversOf(fallback: readonly string[]): readonly string[] {
+  const own = new Set(Object.values(networkInterfaces()).flatMap((addresses) => (addresses ?? []).map(({ address }) => address)))
   for (const file of RESOLVER_FILES) {
     try {
-      const found = parseNameservers(readFileSync(file, "latin1"))
+      const found = parseNameservers(readFileSync(file, "latin1")).filter((address) => !own.has(address))
       if (found.length > 0) return found
     } catch {
       // This host has no such file.

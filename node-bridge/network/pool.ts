@@ -24,6 +24,8 @@ const QUIET_MS = 50
 const REFILL_GAP_MS = 5
 /** A closed namespace's link is gone in well under a second; one that stays longer is deleted. */
 const LINK_GONE_MS = 3_000
+/** After a restart: what the dead process held is gone by then, and the rest is held by processes that nobody wants. */
+const LEFTOVER_GONE_MS = 200
 const LINK_POLL_MS = 20
 
 export interface PoolOptions {
@@ -138,7 +140,8 @@ export class NamespacePool implements NetworkPool {
       }
     }
     const inUse = new Set([...this.#slots].map((slot) => addresses.linkName(this.#instance, slot)))
-    for (const name of this.#links()) if (!inUse.has(name)) await this.#linkGone(name)
+    const others = this.#links().filter((name) => !inUse.has(name))
+    await Promise.all(others.map((name) => this.#linkGone(name, LEFTOVER_GONE_MS)))
   }
 
   refill(): Promise<void> {
@@ -232,15 +235,15 @@ export class NamespacePool implements NetworkPool {
 
   async #awaitSlot(slot: number): Promise<void> {
     try {
-      await this.#linkGone(addresses.linkName(this.#instance, slot))
+      await this.#linkGone(addresses.linkName(this.#instance, slot), LINK_GONE_MS)
       this.#slots.delete(slot)
     } catch {
       // The kernel keeps the link: so the slot stays taken, and the next start tries again.
     }
   }
 
-  async #linkGone(name: string): Promise<void> {
-    const deadline = performance.now() + LINK_GONE_MS
+  async #linkGone(name: string, withinMs: number): Promise<void> {
+    const deadline = performance.now() + withinMs
     while (existsSync(`/sys/class/net/${name}`)) {
       if (performance.now() > deadline) return void this.#maker.deleteLink(name)
       await delay(LINK_POLL_MS)
