@@ -6,7 +6,7 @@ import type { SignalName } from "../../schema/container.ts"
 import type { Quota } from "../../schema/api.ts"
 import type { ContainerAction } from "../shared/rpc.ts"
 import type { Group } from "./plan.ts"
-import type { ContainerRow } from "./store.ts"
+import type { ContainerRow } from "./rows.ts"
 import { latestRun } from "./view.ts"
 
 export interface Refusal {

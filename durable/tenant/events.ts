@@ -2,7 +2,7 @@
 import type { EventData, EventType } from "../../schema/api.ts"
 import type { RunId } from "../../schema/ids.ts"
 import type { Status } from "../../schema/lifecycle.ts"
-import type { ContainerRow, RunRow } from "./store.ts"
+import type { ContainerRow, RunRow } from "./rows.ts"
 
 export interface EventDraft {
   readonly type: EventType

@@ -7,7 +7,8 @@ import type { ContainerId, RunId } from "../../schema/ids.ts"
 import type { Clock, Ids } from "../shared/ports.ts"
 import type { Changed } from "./placing.ts"
 import { type Group, settle } from "./plan.ts"
-import type { RunRow, TenantStore } from "./store.ts"
+import type { RunRow } from "./rows.ts"
+import type { TenantStore } from "./store.ts"
 
 export interface Committed {
   /** Runs whose outbox has a mark that it did not have before. */

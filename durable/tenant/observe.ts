@@ -2,7 +2,7 @@
 import { ImageDigest } from "../../schema/container.ts"
 import { isTerminal, mayMove, supersedes, type RunState } from "../../schema/lifecycle.ts"
 import type { Exit, Observation, Timings } from "../../schema/protocol.ts"
-import type { RunRow } from "./store.ts"
+import type { RunRow } from "./rows.ts"
 
 /** A run's trail stays readable, and a node cannot fill our rows with it. */
 const MAX_TIMINGS = 32

@@ -2,7 +2,7 @@
 import type { CellId, NodeId } from "../../schema/ids.ts"
 import { type EventDraft, runUnplaceable } from "./events.ts"
 import { type Group, replaceRun } from "./plan.ts"
-import type { RunRow } from "./store.ts"
+import type { RunRow } from "./rows.ts"
 
 export interface Refused {
   readonly reason: string

@@ -8,7 +8,7 @@ import { isTerminal, publicStatus } from "../../schema/lifecycle.ts"
 import type { Reason } from "../../schema/protocol.ts"
 import { type EventDraft, runEnded, runMade, statusChanged } from "./events.ts"
 import { afterRun } from "./restart.ts"
-import type { ContainerRow, RunRow } from "./store.ts"
+import type { ContainerRow, RunRow } from "./rows.ts"
 import { latestRun, wishView, runView } from "./view.ts"
 
 /** A container with its runs, oldest first. Runs of which nothing is left anywhere are forgotten, but for the latest. */

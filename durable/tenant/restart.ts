@@ -1,6 +1,6 @@
 /** What becomes of a container when its latest run has ended: the restart policy, its back-off, and when to give up. */
 import type { TerminalState } from "../../schema/lifecycle.ts"
-import type { ContainerRow, RunRow } from "./store.ts"
+import type { ContainerRow, RunRow } from "./rows.ts"
 
 /** The first wait before a restart; it doubles with each, up to the longest. */
 export const FIRST_BACKOFF_MS = 100

@@ -11,11 +11,14 @@ import type { Clock, Peers } from "../shared/ports.ts"
 import type { Ask, Placement, TenantConfig } from "../shared/rpc.ts"
 import { type Changed, mergeRefused, placed, type Refused, unplaceable } from "./placing.ts"
 import { type Group, replaceRun } from "./plan.ts"
-import type { ContainerRow, RunRow, TenantStore } from "./store.ts"
+import type { ContainerRow, RunRow } from "./rows.ts"
+import type { TenantStore } from "./store.ts"
 import { assignmentOf } from "./view.ts"
 
 /** After a call that failed. */
 const RETRY_MS = 2_000
+/** A call takes 32 MiB, and an assignment may have up to 1 MiB, the most that a create body has. */
+const ASSIGNMENTS_PER_CALL = 25
 
 export interface SagaPorts {
   readonly store: TenantStore
@@ -61,7 +64,7 @@ export class Saga {
     )
     const results = await Promise.allSettled([
       this.#place(pending),
-      ...[...byNode].map(([node, group]) => this.#assign(node, group)),
+      ...[...byNode].map(([node, group]) => this.#assignAll(node, group)),
       ...[...byCell].map(([cell, group]) => this.#release(cell, group)),
     ])
     for (const run of runs) this.#inCall.delete(run.id)
@@ -125,6 +128,10 @@ export class Saga {
     const at = { cell, node: placement.node_id, region: placement.region, asked_at_ms: began }
     refused.delete(placement.run_id)
     this.#ports.change(placement.run_id, (group, run, now) => placed(group, run, at, now))
+  }
+
+  async #assignAll(node: NodeId | null, due: readonly RunRow[]): Promise<void> {
+    for (let i = 0; i < due.length; i += ASSIGNMENTS_PER_CALL) await this.#assign(node, due.slice(i, i + ASSIGNMENTS_PER_CALL))
   }
 
   async #assign(node: NodeId | null, due: readonly RunRow[]): Promise<void> {

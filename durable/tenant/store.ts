@@ -8,11 +8,7 @@ import type { ContainerListRequest, TenantConfig } from "../shared/rpc.ts"
 import type { Used } from "./actions.ts"
 import type { EventDraft } from "./events.ts"
 import type { Group } from "./plan.ts"
-
-export type ContainerRow = typeof containers.$inferSelect
-export type RunRow = typeof runs.$inferSelect
-export type EventRow = typeof events.$inferSelect
-export type IdempotencyRow = typeof idempotency.$inferSelect
+import type { ContainerRow, EventRow, IdempotencyRow, RunRow } from "./rows.ts"
 
 /** Rows taken by one sweep of the alarm; what is left over keeps the alarm due. */
 const SWEEP = 1_000

@@ -3,7 +3,7 @@ import type { Container, Event } from "../../schema/api.ts"
 import type { TenantId } from "../../schema/ids.ts"
 import { publicStatus, type RunView, type Status, type WishView } from "../../schema/lifecycle.ts"
 import type { Assignment } from "../../schema/protocol.ts"
-import type { ContainerRow, EventRow, RunRow } from "./store.ts"
+import type { ContainerRow, EventRow, RunRow } from "./rows.ts"
 
 const iso = (ms: number) => new Date(ms).toISOString()
 const isoOrNull = (ms: number | null) => (ms === null ? null : iso(ms))

@@ -49,15 +49,15 @@ export class Watchers {
 
   async #pump(next: () => string | undefined, writer: WritableStreamDefaultWriter<Uint8Array>): Promise<void> {
     const encoder = new TextEncoder()
-    let gone = false
+    const reader = { gone: false }
     const leave = () => {
-      gone = true
+      reader.gone = true
       this.changed()
     }
     writer.closed.then(leave, leave)
-    while (!gone) {
-      const text = await this.until(() => (gone ? "" : next()), KEEPALIVE_MS)
-      if (gone) return
+    while (!reader.gone) {
+      const text = await this.until(() => (reader.gone ? "" : next()), KEEPALIVE_MS)
+      if (reader.gone) return
       try {
         await writer.write(encoder.encode(text ?? "\n"))
       } catch {

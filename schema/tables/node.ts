@@ -22,8 +22,10 @@ export const node = sqliteTable("node", {
   lease_until_ms: integer(),
   /** Rises with every change of the assignment set: `results_in` of the protocol. */
   version: integer().notNull(),
-  /** The cell has not yet heard that this node may take no runs. */
-  unready_due: integer({ mode: "boolean" }).notNull(),
+  /** Labels that the operator gave; they outrank those in the facts. From the worker, at each connection. */
+  operator_labels: json<Record<string, string>>("operator_labels").notNull(),
+  /** Outbox: the cell has not yet heard what this node is and whether it may be given runs. */
+  cell_due: integer({ mode: "boolean" }).notNull(),
   forgotten: integer({ mode: "boolean" }).notNull(),
 })
 

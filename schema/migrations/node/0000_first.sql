@@ -20,6 +20,7 @@ CREATE TABLE `node` (
 	`last_seen_ms` integer,
 	`lease_until_ms` integer,
 	`version` integer NOT NULL,
-	`unready_due` integer NOT NULL,
+	`operator_labels` text NOT NULL,
+	`cell_due` integer NOT NULL,
 	`forgotten` integer NOT NULL
 );

@@ -1,0 +1,416 @@
+/**
+ * One node: its session, its lease, and the complete set of what it must make true. An idle node costs no SQL write: its
+ * heartbeats are answered by the platform without waking this object, and its lease is armed only while it has live runs.
+ *
+ * The node is not trusted: it may speak of runs that are assigned to it and of no others. Reports go to their tenants one
+ * after the other and are acknowledged once stored; if that fails the session is dropped, and the bridge sends them again.
+ */
+import { DurableObject } from "cloudflare:workers"
+import { AppError } from "../../schema/errors.ts"
+import type { CellId, NodeId, RunId } from "../../schema/ids.ts"
+import { isTerminal } from "../../schema/lifecycle.ts"
+import migrations from "../../schema/migrations/node/migrations.js"
+import {
+  type Assignment, CLOSE, type Command, HEARTBEAT_SECONDS, LEASE_MARGIN_SECONDS, LEASE_SECONDS, type LogOptions,
+  MAX_ASSIGNMENTS_PER_MESSAGE, type NodeMessage, type Observation, PROTOCOL_VERSION, type Reason, STREAM_CREDIT_BYTES, SUBPROTOCOL,
+} from "../../schema/protocol.ts" // prettier-ignore
+import { Alarms } from "../shared/alarms.ts"
+import { migrateOnce, openDatabase } from "../shared/database.ts"
+import { type Env, type Peers, peersOf, systemClock } from "../shared/ports.ts"
+import { CELL_ID_HEADER, NODE_ID_HEADER, NODE_LABELS_HEADER, type NodeRpc, type NodeStatus } from "../shared/rpc.ts"
+import { Commands } from "./commands.ts"
+import { afterRestart, inParts, isFresh, LEASE_MS, leaseAt, mayReceive } from "./session.ts"
+import { close, readMessage, send, Sockets } from "./sockets.ts"
+import { type AssignmentRow, destroying, type NodeRow, NodeStore, orphaning, rowOf } from "./store.ts"
+import { Streams } from "./streams.ts"
+
+/** When a cell or a tenant did not answer. */
+const RETRY_MS = 2_000
+/** WebSocket close codes of RFC 6455: the other side should come again. */
+const TRY_AGAIN_LATER = 1013
+
+const LAPSED: Reason = { code: "node_lost", message: "The node that ran this container was not heard of for too long." }
+const FORGOTTEN: Reason = { code: "node_forgotten", message: "The node that ran this container was taken away." }
+const DISCONNECTED: Reason = { code: "node_disconnected", message: "The node is not connected." }
+
+/** Characters of an assignment's message, near enough. */
+const sizeOf = (row: AssignmentRow) => JSON.stringify(row.body).length
+
+type Hello = NodeMessage & { type: "hello" }
+type Report = NodeMessage & { type: "report" }
+
+export class NodeObject extends DurableObject<Env> implements NodeRpc {
+  readonly #clock = systemClock
+  readonly #store: NodeStore
+  readonly #peers: Peers
+  readonly #alarms: Alarms
+  readonly #sockets: Sockets
+  readonly #commands = new Commands()
+  readonly #streams: Streams
+  #heardMs: number | null = null
+  /** Reports in the order they came; calls to the cell in the order of what they tell. */
+  #reports: Promise<void> = Promise.resolve()
+  #cellCalls: Promise<void> = Promise.resolve()
+  /** Counts what the cell is to hear, so that an answered call clears only the mark of what it told. */
+  #cellChanges = 0
+
+  constructor(ctx: DurableObjectState, env: Env) {
+    super(ctx, env)
+    const db = openDatabase(ctx.storage)
+    this.#store = new NodeStore(db)
+    this.#peers = peersOf(env)
+    this.#sockets = new Sockets(ctx)
+    this.#streams = new Streams({
+      credit: (stream, bytes) => this.#tell({ type: "stream_credit", stream, bytes }),
+      closed: (stream) => this.#tell({ type: "stream_close", stream }),
+    })
+    this.#alarms = new Alarms(ctx.storage, this.#clock, [
+      () => this.#store.node()?.lease_until_ms ?? null,
+      () => (this.#store.node()?.cell_due || this.#store.orphaned().length > 0 ? this.#clock.now() + RETRY_MS : null),
+    ])
+    void ctx.blockConcurrencyWhile(async () => {
+      await migrateOnce(db, migrations)
+      await this.#alarms.load()
+      this.#noticeRestart()
+    })
+  }
+
+  override async fetch(request: Request): Promise<Response> {
+    const node_id = request.headers.get(NODE_ID_HEADER) as NodeId | null
+    const cell_id = request.headers.get(CELL_ID_HEADER) as CellId | null
+    if (node_id === null || cell_id === null || request.headers.get("upgrade")?.toLowerCase() !== "websocket") {
+      return new Response("This address only upgrades nodes to a WebSocket.", { status: 400 })
+    }
+    const offered = (request.headers.get("sec-websocket-protocol") ?? "").split(",").map((name) => name.trim())
+    if (!offered.includes(SUBPROTOCOL)) return new Response(`This platform speaks ${SUBPROTOCOL}.`, { status: 400 })
+
+    const operator_labels = JSON.parse(request.headers.get(NODE_LABELS_HEADER) ?? "{}") as Record<string, string>
+    this.#store.createNode({ node_id, cell_id, operator_labels })
+    const known = this.#store.node()
+    if (JSON.stringify(known?.operator_labels) !== JSON.stringify(operator_labels)) this.#store.updateNode({ operator_labels })
+    const { 0: client, 1: server } = new WebSocketPair()
+    this.#endSession()
+    this.#sockets.accept(server)
+    if (known?.forgotten) close(server, CLOSE.forgotten, "the operator forgot this node")
+    return new Response(null, { status: 101, webSocket: client, headers: { "sec-websocket-protocol": SUBPROTOCOL } })
+  }
+
+  override async webSocketMessage(socket: WebSocket, data: string | ArrayBuffer): Promise<void> {
+    if (socket !== this.#sockets.current()) return
+    this.#heardMs = this.#clock.now()
+    if (typeof data !== "string") {
+      if (!this.#streams.received(data)) close(socket, CLOSE.protocol_error, "a stream frame beyond its credit, or of no stream")
+      return
+    }
+    const read = readMessage(data)
+    if (!read.ok) return close(socket, read.code, read.why)
+    const { message } = read
+    if (!mayReceive(this.#sockets.phase(socket), message.type))
+      return close(socket, CLOSE.protocol_error, `${message.type} out of turn`)
+    switch (message.type) {
+      case "hello":
+        return this.#greet(socket, message)
+      case "report":
+        this.#reports = this.#reports.then(() => this.#forward(socket, message))
+        return this.#reports
+      case "condition":
+        this.#store.updateNode({ condition: message.condition, cell_due: true })
+        return this.#tellCell()
+      case "command_result":
+        return this.#commands.answered(message.id, message.error, message.data)
+      case "stream_end":
+        return this.#streams.ended(message.stream, message.error)
+    }
+  }
+
+  override async webSocketClose(socket: WebSocket, code: number): Promise<void> {
+    // 1005 and 1006 are not codes that may be sent.
+    close(socket, code === 1005 || code === 1006 ? 1000 : code, "")
+    await this.#disconnected()
+  }
+
+  override async webSocketError(): Promise<void> {
+    await this.#disconnected()
+  }
+
+  async assign(list: Assignment[]): Promise<{ connected: boolean }> {
+    const node = this.#store.node()
+    // A node is known from its first session on, before any cell can name it. A forgotten one runs nothing any more.
+    if (node === undefined || node.forgotten) return { connected: false }
+    this.#changeSet(
+      list.flatMap((body) => this.#accept(body)),
+      [],
+    )
+    return { connected: this.#sockets.open() !== undefined && isFresh(this.#clock.now(), this.#lastSeen(node)) }
+  }
+
+  async command(runId: RunId, command: Command): Promise<string> {
+    const { socket } = this.#reach(runId)
+    return this.#commands.call((id) => send(socket, { type: "command", id, run_id: runId, command }))
+  }
+
+  async openLogs(runIds: RunId[], logs: LogOptions): Promise<ReadableStream<Uint8Array>> {
+    const known = runIds.filter((id) => this.#store.assignment(id) !== undefined)
+    const { socket } = this.#reach(known[0])
+    const { stream, readable } = this.#streams.open()
+    send(socket, { type: "stream_open", stream, run_ids: known, logs, credit_bytes: STREAM_CREDIT_BYTES })
+    return readable
+  }
+
+  async status(): Promise<NodeStatus> {
+    const node = this.#store.node()
+    const connected = this.#sockets.open() !== undefined
+    const condition = node?.condition ?? { accepting: false, reason: null }
+    return {
+      connected,
+      accepting: connected && condition.accepting,
+      reason: connected ? condition.reason : DISCONNECTED,
+      last_seen_ms: node ? this.#lastSeen(node) : null,
+      facts: node?.facts ?? null,
+    }
+  }
+
+  async forget(): Promise<void> {
+    const node = this.#store.node()
+    if (node === undefined) return
+    this.#store.updateNode({ forgotten: true, connected: false, last_seen_ms: this.#lastSeen(node), lease_until_ms: null })
+    this.#changeSet(
+      this.#store.live().map((row) => orphaning(row, FORGOTTEN)),
+      [],
+    )
+    this.#endSession()
+    this.#sockets.closeAll(CLOSE.forgotten, "the operator forgot this node")
+    this.#alarms.atLatest(this.#clock.now() + RETRY_MS)
+    await this.#peers.cell(node.cell_id).forgetNode(node.node_id)
+    await this.#tellOrphans(node.node_id)
+  }
+
+  override async alarm(): Promise<void> {
+    await this.#alarms.fire(async () => {
+      const node = this.#store.node()
+      if (node === undefined) return
+      if (node.lease_until_ms !== null && node.lease_until_ms <= this.#clock.now()) this.#checkLease(node)
+      await this.#tellCell()
+      await this.#tellOrphans(node.node_id)
+    })
+  }
+
+  /* Session. */
+
+  async #greet(socket: WebSocket, { facts, condition }: Hello): Promise<void> {
+    this.#sockets.moveTo(socket, "greeting", 0)
+    this.#store.updateNode({ facts, condition, connected: true, last_seen_ms: this.#clock.now(), cell_due: true })
+    await this.#tellCell()
+    const node = this.#store.node()
+    if (node === undefined || socket !== this.#sockets.current()) return
+    send(socket, {
+      type: "welcome",
+      protocol: PROTOCOL_VERSION,
+      node_id: node.node_id,
+      heartbeat_seconds: HEARTBEAT_SECONDS,
+      lease_seconds: LEASE_SECONDS,
+      lease_margin_seconds: LEASE_MARGIN_SECONDS,
+    })
+    const all = this.#store.assignments()
+    for (const { items, more } of inParts(all, MAX_ASSIGNMENTS_PER_MESSAGE, sizeOf)) {
+      send(socket, { type: "complete", results_in: node.version, assignments: items.map((row) => row.body), more })
+    }
+    this.#sockets.moveTo(socket, "open", node.version)
+  }
+
+  async #disconnected(): Promise<void> {
+    const node = this.#store.node()
+    if (this.#sockets.current() !== undefined || !node?.connected) return
+    this.#endSession()
+    this.#store.updateNode({ connected: false, last_seen_ms: this.#lastSeen(node), cell_due: true })
+    await this.#tellCell()
+  }
+
+  /** What lived in the session's memory goes with it; callers are told and may ask again. */
+  #endSession(): void {
+    this.#commands.breakAll()
+    this.#streams.breakAll()
+  }
+
+  #reach(runId: RunId | undefined): { socket: WebSocket } {
+    if (runId === undefined || !this.#store.assignment(runId))
+      throw new AppError("not_found", "The node no longer keeps this run.")
+    const open = this.#sockets.open()
+    if (!open) throw new AppError("node_unreachable", "The container's node is not connected now.")
+    return open
+  }
+
+  #tell(message: Parameters<typeof send>[1]): void {
+    const open = this.#sockets.open()
+    if (open) send(open.socket, message)
+  }
+
+  /* Assignments. */
+
+  /** The row to write for an assignment; none when it says nothing new, or would revive what must be destroyed. */
+  #accept(body: Assignment): AssignmentRow[] {
+    const known = this.#store.assignment(body.run_id)
+    if (known?.desired === "removed" && body.desired !== "removed") return []
+    const row = rowOf(body, known)
+    return known && JSON.stringify(known.body) === JSON.stringify(body) ? [] : [row]
+  }
+
+  #changeSet(upsert: readonly AssignmentRow[], remove: readonly RunId[]): void {
+    if (upsert.length === 0 && remove.length === 0) return
+    const parts = inParts(upsert, MAX_ASSIGNMENTS_PER_MESSAGE, sizeOf)
+    for (const { items, more } of parts) this.#changePart(items, more ? [] : remove)
+  }
+
+  /** Changes the set and sends the change to an open session; one that does not hold the set before it must start anew. */
+  #changePart(upsert: readonly AssignmentRow[], remove: readonly RunId[]): void {
+    const node = this.#store.node()
+    if (node === undefined) return
+    const version = node.version + 1
+    this.#store.transaction(() => {
+      for (const row of upsert) this.#store.put(row)
+      for (const run of remove) this.#store.remove(run)
+      this.#store.updateNode({ version })
+    })
+    this.#armLease(node, upsert)
+    const open = this.#sockets.open()
+    if (open === undefined) return
+    if (open.version !== node.version) return close(open.socket, CLOSE.resync, "the assignments do not chain")
+    const bodies = upsert.map((row) => row.body)
+    send(open.socket, { type: "increment", applies_to: node.version, results_in: version, upsert: bodies, remove: [...remove] })
+    this.#sockets.moveTo(open.socket, "open", version)
+  }
+
+  /* Reports. */
+
+  async #forward(socket: WebSocket, report: Report): Promise<void> {
+    try {
+      const mine = report.observations.flatMap((seen) => this.#ofMine(seen.run_id).map((row) => ({ row, seen })))
+      const gone = report.gone.flatMap((run) => this.#ofMine(run))
+      await this.#observe(mine, gone)
+      this.#settleReport(mine, gone)
+      send(socket, { type: "report_ack", seq: report.seq })
+    } catch (error) {
+      console.error("a report could not be stored; the session is dropped, so that it is sent again", error)
+      close(socket, TRY_AGAIN_LATER, "the report could not be stored now")
+    }
+  }
+
+  #ofMine(run: RunId): AssignmentRow[] {
+    const row = this.#store.assignment(run)
+    return row ? [row] : []
+  }
+
+  async #observe(mine: readonly { row: AssignmentRow; seen: Observation }[], gone: readonly AssignmentRow[]): Promise<void> {
+    const node = this.#store.node()
+    if (node === undefined) return
+    const tenants = new Set([...mine.map(({ row }) => row.tenant_id), ...gone.map((row) => row.tenant_id)])
+    const answers = await Promise.all(
+      [...tenants].map((tenant) => {
+        const observations = mine.filter(({ row }) => row.tenant_id === tenant).map(({ seen }) => seen)
+        const left = gone.filter((row) => row.tenant_id === tenant).map((row) => row.run_id)
+        return this.#peers.tenant(tenant).observe(node.node_id, observations, left)
+      }),
+    )
+    const unknown = answers.flatMap((answer) => answer.unknown).flatMap((run) => this.#ofMine(run))
+    this.#changeSet(unknown.filter((row) => row.desired !== "removed").map(destroying), [])
+  }
+
+  #settleReport(mine: readonly { row: AssignmentRow; seen: Observation }[], gone: readonly AssignmentRow[]): void {
+    for (const { row, seen } of mine) {
+      const known = this.#store.assignment(row.run_id)
+      if (known && !known.ended && isTerminal(seen.state)) this.#store.put({ ...known, ended: true })
+    }
+    // A run whose tenant has yet to hear that it was given up stays until then.
+    const removable = gone.flatMap((row) => this.#ofMine(row.run_id)).filter((row) => row.orphaned === null)
+    this.#changeSet(
+      [],
+      removable.map((row) => row.run_id),
+    )
+  }
+
+  /* Lease. */
+
+  #lastSeen(node: NodeRow): number | null {
+    const times = [node.last_seen_ms, this.#heardMs, this.#sockets.heartbeatMs()].filter((time) => time !== null)
+    return times.length === 0 ? null : Math.max(...times)
+  }
+
+  #armLease(node: NodeRow, upsert: readonly AssignmentRow[]): void {
+    if (node.lease_until_ms !== null || node.forgotten || !upsert.some((row) => !row.ended)) return
+    const lease_until_ms = this.#clock.now() + LEASE_MS
+    this.#store.updateNode({ lease_until_ms })
+    this.#alarms.atLatest(lease_until_ms)
+  }
+
+  #checkLease(node: NodeRow): void {
+    if (!this.#store.hasLive()) return this.#store.updateNode({ lease_until_ms: null })
+    const verdict = leaseAt(this.#clock.now(), { lastSeenMs: this.#lastSeen(node), leaseUntilMs: node.lease_until_ms })
+    switch (verdict.kind) {
+      case "holds":
+      case "extended":
+        return this.#store.updateNode({ lease_until_ms: verdict.untilMs })
+      case "lapsed":
+        return this.#lapse(node)
+    }
+  }
+
+  /** What must be destroyed stays in the set, so that a node that comes back does so. */
+  #lapse(node: NodeRow): void {
+    this.#store.updateNode({ lease_until_ms: null, connected: false, last_seen_ms: this.#lastSeen(node), cell_due: true })
+    this.#changeSet(
+      this.#store.live().map((row) => orphaning(row, LAPSED)),
+      [],
+    )
+    this.#endSession()
+    this.#sockets.closeAll(CLOSE.resync, "no heartbeat")
+  }
+
+  /** A socket that vanished without being closed went down with the platform: the node had no way to renew its lease. */
+  #noticeRestart(): void {
+    const node = this.#store.node()
+    if (node?.connected && this.#sockets.current() === undefined) {
+      const lease_until_ms = node.lease_until_ms === null ? null : afterRestart(this.#clock.now())
+      this.#store.updateNode({ connected: false, cell_due: true, lease_until_ms })
+    }
+    if (this.#store.node()?.cell_due) this.#alarms.atLatest(this.#clock.now() + RETRY_MS)
+  }
+
+  /* Outbox. */
+
+  /** Tells the cell what this node is and whether it may be given runs, as of now; if that fails the alarm does it again. */
+  #tellCell(): Promise<void> {
+    this.#cellChanges++
+    this.#cellCalls = this.#cellCalls.then(() => this.#callCell())
+    return this.#cellCalls
+  }
+
+  async #callCell(): Promise<void> {
+    const node = this.#store.node()
+    if (!node?.cell_due || node.facts === null || node.forgotten) return
+    const { node_id, cell_id, facts, condition, connected } = node
+    const ready = connected && (condition?.accepting ?? false)
+    const reason = connected ? (condition?.reason ?? null) : DISCONNECTED
+    const telling = this.#cellChanges
+    try {
+      const { hostname, capacity, profiles } = facts
+      const labels = { ...facts.labels, ...node.operator_labels }
+      const cell = this.#peers.cell(cell_id)
+      if (connected) await cell.registerNode(cell_id, { node_id, hostname, capacity, labels, profiles })
+      await cell.setNodeReady(node_id, ready, reason)
+      if (telling === this.#cellChanges) this.#store.updateNode({ cell_due: false })
+    } catch (error) {
+      console.error("the cell could not be told of this node and will be again", error)
+      this.#alarms.atLatest(this.#clock.now() + RETRY_MS)
+    }
+  }
+
+  async #tellOrphans(nodeId: NodeId): Promise<void> {
+    for (const [tenant, rows] of Map.groupBy(this.#store.orphaned(), (row) => row.tenant_id)) {
+      const runs = rows.map((row) => row.run_id)
+      await this.#peers.tenant(tenant).orphan(nodeId, runs, rows[0]?.orphaned ?? LAPSED)
+      this.#store.orphansTold(tenant, runs)
+    }
+    const node = this.#store.node()
+    if (node?.forgotten) this.#store.clear()
+  }
+}

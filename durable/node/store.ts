@@ -1,0 +1,117 @@
+/** NodeObject's SQL: the node's own row, and the set of its assignments. */
+import { and, asc, count, eq, isNotNull, sql } from "drizzle-orm"
+import type { RunId, TenantId } from "../../schema/ids.ts"
+import type { Assignment, Reason } from "../../schema/protocol.ts"
+import { assignments, node } from "../../schema/tables/node.ts"
+import { type Database, prepareUpsert } from "../shared/database.ts"
+
+export type NodeRow = typeof node.$inferSelect
+export type AssignmentRow = typeof assignments.$inferSelect
+
+export class NodeStore {
+  readonly #db: Database
+  readonly #put: (row: AssignmentRow) => void
+  readonly #byRun
+
+  constructor(db: Database) {
+    this.#db = db
+    this.#put = prepareUpsert(db, assignments, assignments.run_id)
+    this.#byRun = db
+      .select()
+      .from(assignments)
+      .where(eq(assignments.run_id, sql.placeholder("run_id")))
+      .prepare()
+  }
+
+  transaction<T>(work: () => T): T {
+    return this.#db.transaction(() => work())
+  }
+
+  node(): NodeRow | undefined {
+    return this.#db.select().from(node).get()
+  }
+
+  createNode(row: Pick<NodeRow, "node_id" | "cell_id" | "operator_labels">): void {
+    const empty = { facts: null, condition: null, last_seen_ms: null, lease_until_ms: null }
+    const values = { id: 1, ...row, ...empty, connected: false, version: 0, cell_due: false, forgotten: false }
+    this.#db.insert(node).values(values).onConflictDoNothing().run()
+  }
+
+  updateNode(change: Partial<Omit<NodeRow, "id">>): void {
+    this.#db.update(node).set(change).run()
+  }
+
+  assignment(run_id: RunId): AssignmentRow | undefined {
+    return this.#byRun.get({ run_id })
+  }
+
+  /** In the order in which they were made, which the ids keep. */
+  assignments(): AssignmentRow[] {
+    return this.#db.select().from(assignments).orderBy(asc(assignments.run_id)).all()
+  }
+
+  put(row: AssignmentRow): void {
+    this.#put(row)
+  }
+
+  /** Nothing of it is left on the host. One whose tenant has yet to hear of its end stays until then. */
+  remove(run_id: RunId): void {
+    this.#db.delete(assignments).where(eq(assignments.run_id, run_id)).run()
+  }
+
+  clear(): void {
+    this.#db.delete(assignments).run()
+  }
+
+  hasLive(): boolean {
+    return (
+      (this.#db
+        .select({ live: count() })
+        .from(assignments)
+        .where(sql`ended = 0`)
+        .get()?.live ?? 0) > 0
+    )
+  }
+
+  live(): AssignmentRow[] {
+    return this.#db
+      .select()
+      .from(assignments)
+      .where(sql`ended = 0`)
+      .all()
+  }
+
+  orphaned(): AssignmentRow[] {
+    return this.#db.select().from(assignments).where(isNotNull(assignments.orphaned)).all()
+  }
+
+  orphansTold(tenant: TenantId, runs: readonly RunId[]): void {
+    for (const run of runs) {
+      const mine = and(eq(assignments.tenant_id, tenant), eq(assignments.run_id, run))
+      this.#db.update(assignments).set({ orphaned: null }).where(mine).run()
+    }
+  }
+}
+
+/** The row with the wish to destroy the run. */
+export const destroying = (row: AssignmentRow): AssignmentRow => ({
+  ...row,
+  desired: "removed",
+  body: { ...row.body, desired: "removed", paused: false, stop_timeout_seconds: 0 },
+})
+
+export const orphaning = (row: AssignmentRow, reason: Reason): AssignmentRow => ({
+  ...destroying(row),
+  ended: true,
+  orphaned: reason,
+})
+
+export const rowOf = (body: Assignment, known: AssignmentRow | undefined): AssignmentRow => ({
+  run_id: body.run_id,
+  tenant_id: body.tenant_id,
+  container_id: body.container_id,
+  desired: body.desired,
+  body,
+  ended: known?.ended ?? false,
+  orphaned: known?.orphaned ?? null,
+})

@@ -1,0 +1,87 @@
+/**
+ * Log streams from a bridge to readers. A WebSocket buffers without bound, so the bridge sends only what it has credit for,
+ * and credit goes back as the reader takes bytes: what lies here is never more than one window per stream.
+ */
+import { decodeStreamChunk, STREAM_CREDIT_BYTES } from "../../schema/protocol.ts"
+import type { Reason } from "../../schema/protocol.ts"
+
+/** Credit goes back in steps of this size: fewer messages, and the window never runs dry for a reader that keeps up. */
+const CREDIT_STEP_BYTES = STREAM_CREDIT_BYTES / 4
+
+export interface StreamPeer {
+  credit(stream: number, bytes: number): void
+  closed(stream: number): void
+}
+
+interface Stream {
+  readonly writer: WritableStreamDefaultWriter<Uint8Array>
+  /** Bytes that the bridge may still send. */
+  allowed: number
+  /** Bytes that the reader has taken, not yet given back as credit. */
+  taken: number
+}
+
+export class Streams {
+  readonly #peer: StreamPeer
+  readonly #open = new Map<number, Stream>()
+  #next = 1
+
+  constructor(peer: StreamPeer) {
+    this.#peer = peer
+  }
+
+  open(): { stream: number; readable: ReadableStream<Uint8Array> } {
+    const { readable, writable } = new IdentityTransformStream()
+    const stream = this.#next++
+    const writer = writable.getWriter()
+    this.#open.set(stream, { writer, allowed: STREAM_CREDIT_BYTES, taken: 0 })
+    writer.closed.catch(() => this.#leave(stream))
+    return { stream, readable }
+  }
+
+  /** False when the frame breaks the protocol: it names no stream, or exceeds the credit. */
+  received(frame: ArrayBuffer): boolean {
+    const chunk = decodeStreamChunk(frame)
+    if (chunk === undefined) return false
+    const open = this.#open.get(chunk.stream)
+    if (open === undefined) return true // crossed with our close
+    const { length } = chunk.bytes
+    open.allowed -= length
+    if (open.allowed < 0) return false
+    if (length > 0) void this.#pass(chunk.stream, open, chunk.bytes)
+    return true
+  }
+
+  ended(stream: number, error: Reason | null): void {
+    const open = this.#open.get(stream)
+    if (open === undefined) return
+    this.#open.delete(stream)
+    const done = error === null ? open.writer.close() : open.writer.abort(new Error(error.message))
+    done.catch(() => {}) // the reader has left already
+  }
+
+  /** The session is over: readers see their stream break off, and may ask again from where they were. */
+  breakAll(): void {
+    for (const stream of this.#open.keys()) {
+      this.ended(stream, { code: "node_unreachable", message: "The connection to the node was lost." })
+    }
+  }
+
+  /** Resolves once the reader has taken the bytes; writes wait for each other in order. */
+  async #pass(stream: number, open: Stream, bytes: Uint8Array): Promise<void> {
+    try {
+      await open.writer.write(bytes)
+    } catch {
+      return this.#leave(stream)
+    }
+    open.taken += bytes.length
+    if (open.taken < CREDIT_STEP_BYTES || !this.#open.has(stream)) return
+    this.#peer.credit(stream, open.taken)
+    open.allowed += open.taken
+    open.taken = 0
+  }
+
+  #leave(stream: number): void {
+    if (this.#open.delete(stream)) this.#peer.closed(stream)
+  }
+}
