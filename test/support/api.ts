@@ -11,10 +11,12 @@ export interface CallOptions {
   /** Sent as JSON, unless it is text: then as it is. */
   readonly body?: unknown
   readonly headers?: Record<string, string>
+  /** A body that is sent as it comes, without a length. */
+  readonly stream?: ReadableStream<Uint8Array>
 }
 
 export async function call(method: string, path: string, options: CallOptions = {}): Promise<Response> {
-  const { token, body, headers } = options
+  const { token, body, headers, stream } = options
   return exports.default.fetch(
     new Request(`${TEST_ISSUER}${path}`, {
       method,
@@ -25,6 +27,7 @@ export async function call(method: string, path: string, options: CallOptions = 
         ...headers,
       },
       ...(body !== undefined && { body: typeof body === "string" ? body : JSON.stringify(body) }),
+      ...(stream && { body: stream }),
     }),
   )
 }
