@@ -1,6 +1,10 @@
 /** Measures contenders in turn, so that a machine that grows slower or faster meanwhile does so for all alike. */
+import { setTimeout as sleep } from "node:timers/promises"
 import type { BenchContext, Contender } from "./bench.ts"
 import { orderOfRound } from "./stats.ts"
+
+/** The kernel goes on for a while after a container is gone: network namespaces and cgroups are taken apart behind one's back. */
+const SETTLE_MS = 200
 
 export class Series {
   readonly #byName = new Map<string, number[]>()
@@ -33,6 +37,7 @@ export async function alternate(
       const figures = await contender.once()
       if (round > 0) series.add(figures)
       await contender.tidy()
+      await sleep(SETTLE_MS)
     }
     say(round === 0 ? "warmed up" : `round ${round} of ${rounds}`)
   }

@@ -17,10 +17,15 @@ export const median = (series: readonly number[]): number => quantile(series, 0.
 export const p95 = (series: readonly number[]): number => quantile(series, 0.95)
 
 /**
- * Who goes when in a round: everybody once, the first of one round last in the next. Whatever one leaves behind for its
- * successor (a warm cache, work still under way) falls on all in turn.
+ * Who goes when in a round. Everybody once; and over `2 × n` rounds everybody comes directly after everybody else equally often
+ * (a Williams design), so that what one leaves behind for its successor, such as the kernel still taking its network apart,
+ * falls on all alike. Turning a fixed order would keep everybody's predecessor.
  */
 export function orderOfRound<T>(contenders: readonly T[], round: number): T[] {
-  const first = contenders.length === 0 ? 0 : round % contenders.length
-  return [...contenders.slice(first), ...contenders.slice(0, first)]
+  const n = contenders.length
+  // First, last, second, last but one, …: each step between neighbours is another one.
+  const zigzag = contenders.map((_, i) => (i % 2 === 0 ? i / 2 : n - (i + 1) / 2))
+  const turned = zigzag.map((i) => (i + round) % n)
+  const order = Math.floor(round / n) % 2 === 0 ? turned : turned.toReversed()
+  return order.flatMap((i) => contenders.slice(i, i + 1))
 }
