@@ -31,7 +31,7 @@ export function conmonArgs(input: CreateInput): string[] {
   const { paths, host, tools, runId } = input
   const beforeRuntime = [
     "unshare", "-m", "--propagation", "slave", tools.busybox, "sh", WRAPPER,
-    paths.dir, input.lower, input.netns, input.hiddenCgroupMount ?? "",
+    paths.dir, paths.mounts, input.lower, input.netns, input.hiddenCgroupMount ?? "",
     tools[input.runtime], ...runtimeOptions(input.runtime, host),
   ] // prettier-ignore
   return [

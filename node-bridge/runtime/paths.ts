@@ -2,8 +2,9 @@
  * Where everything of a run lies. The run's directory is made before anything else of it and removed last, so that a list
  * of these directories is a list of every run of which anything is left.
  *
- * Sockets live under `/run` with a short name: a Unix socket's path holds 107 bytes. Exit files live with the state, so
- * that a code written just before a reboot is still there after it.
+ * Sockets live under `/run` with a short name: a Unix socket's path holds 107 bytes. So do the mount points: the runtime
+ * reaches them as the tenant's uid, which may not pass through a home directory that the state happens to be in. Exit files
+ * live with the state, so that a code written just before a reboot is still there after it.
  */
 import { createHash } from "node:crypto"
 import { join, resolve } from "node:path"
@@ -19,6 +20,8 @@ export interface HostPaths {
   readonly runtimeRoot: string
   /** conmon makes a directory for each run here, with its attach socket. */
   readonly socketsDir: string
+  /** The mount points of each run, passable for everybody. */
+  readonly mountsDir: string
 }
 
 export function hostPaths(stateDir: string, runtime: "crun" | "runc", runtimeDir?: string): HostPaths {
@@ -32,6 +35,7 @@ export function hostPaths(stateDir: string, runtime: "crun" | "runc", runtimeDir
     exitsDir: join(state, "exits"),
     runtimeRoot: join(run, runtime),
     socketsDir: join(run, "s"),
+    mountsDir: join(run, "m"),
   }
 }
 
@@ -41,7 +45,8 @@ export interface RunPaths {
   readonly config: string
   readonly record: string
   readonly outcome: string
-  /** Mount points, empty in the host's own mount namespace. */
+  /** Holds `root` and `sys`, mount points that stay empty in the host's own mount namespace, and `etc`. */
+  readonly mounts: string
   readonly root: string
   readonly sys: string
   /** What the container wrote, and overlayfs's own scratch directory beside it. */
@@ -63,17 +68,19 @@ export function runPaths(host: HostPaths, runId: RunId): RunPaths {
   const dir = join(host.runsDir, runId)
   const bundle = join(dir, "bundle")
   const logs = join(dir, "log")
+  const mounts = join(host.mountsDir, runId)
   return {
     dir,
     bundle,
     config: join(bundle, "config.json"),
     record: join(dir, "run.json"),
     outcome: join(dir, "outcome.json"),
-    root: join(dir, "root"),
-    sys: join(dir, "sys"),
+    mounts,
+    root: join(mounts, "root"),
+    sys: join(mounts, "sys"),
     upper: join(dir, "upper"),
     work: join(dir, "work"),
-    etc: join(dir, "etc"),
+    etc: join(mounts, "etc"),
     logs,
     log: join(logs, "current"),
     ctl: join(bundle, "ctl"),

@@ -1,5 +1,6 @@
 /** The runtime's verbs, each one process. `create` is not among them: conmon calls that one. */
 import { existsSync } from "node:fs"
+import { join } from "node:path"
 import type { RunId } from "../../schema/ids.ts"
 import { runtimeOptions } from "./conmon.ts"
 import { exec } from "./exec.ts"
@@ -9,10 +10,6 @@ import type { ToolPaths } from "./tools.ts"
 
 const START_TIMEOUT_MS = 20_000
 const DELETE_TIMEOUT_MS = 20_000
-const STATE_TIMEOUT_MS = 10_000
-
-export type RuntimeStatus = "creating" | "created" | "running" | "paused" | "stopped"
-const STATUSES: ReadonlySet<string> = new Set(["creating", "created", "running", "paused", "stopped"])
 
 export class RuntimeCli {
   readonly name: "crun" | "runc"
@@ -35,13 +32,9 @@ export class RuntimeCli {
     return code === 0 ? null : stderr.trim() || stdout.trim() || `start ended with ${code ?? "a signal"}`
   }
 
-  /** What the runtime thinks of a container; null when it knows none of that name. */
-  async status(runId: RunId): Promise<RuntimeStatus | null> {
-    if (!this.knows(runId)) return null
-    const { code, stdout } = await this.#call(["state", runId], STATE_TIMEOUT_MS)
-    if (code !== 0) return null
-    const status = (JSON.parse(stdout) as { status?: string }).status
-    return status !== undefined && STATUSES.has(status) ? (status as RuntimeStatus) : null
+  /** Whether a container that was created has been let go: both runtimes delete the pipe that it waits on. */
+  wasStarted(runId: RunId): boolean {
+    return this.knows(runId) && !existsSync(join(runPaths(this.#host, runId).runtimeState, "exec.fifo"))
   }
 
   /** Whether anything of the container is in the runtime's state. */

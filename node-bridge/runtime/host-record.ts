@@ -12,7 +12,7 @@ import type { Outcome } from "./controller.ts"
 
 const Identity = z.object({ pid: z.int(), startTicks: z.number() })
 
-export const RunRecord = z.object({
+export const HostRecord = z.object({
   run_id: RunId,
   tenant_id: TenantId,
   profile: Profile,
@@ -33,16 +33,16 @@ export const RunRecord = z.object({
   /** Set once its process was let go. */
   started_at_ms: z.int().nullable(),
 })
-export type RunRecord = z.infer<typeof RunRecord>
+export type HostRecord = z.infer<typeof HostRecord>
 
 const StoredOutcome = z.object({ exit: Exit.omit({ by: true }), finished_at_ms: z.int(), host_fault: Reason.nullable() })
 
-export function writeRecord(file: string, record: RunRecord): void {
+export function writeRecord(file: string, record: HostRecord): void {
   writeWhole(file, record)
 }
 
-export function readRecord(file: string): RunRecord | null {
-  return readWhole(file, RunRecord)
+export function readRecord(file: string): HostRecord | null {
+  return readWhole(file, HostRecord)
 }
 
 export function writeOutcome(file: string, outcome: Outcome): void {

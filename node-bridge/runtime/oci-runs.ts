@@ -1,0 +1,303 @@
+/**
+ * The controller that runs real containers: images, ids, mounts and networks composed with conmon and an OCI runtime.
+ *
+ * What is true of a run is read from the host each time (its records, its processes, its exit file); memory holds only what
+ * a process cannot leave behind: descriptors of prepared runs. So a bridge that starts on the state of a dead one knows as
+ * much as the dead one did.
+ */
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs"
+import type { Profile, SignalName } from "../../schema/container.ts"
+import { SIGNALS } from "../../schema/container.ts"
+import { isId } from "../../schema/ids.ts"
+import type { RunId } from "../../schema/ids.ts"
+import type { Isolation } from "../../schema/isolation.ts"
+import type { Assignment, LogEntry, LogOptions } from "../../schema/protocol.ts"
+import { readIsolation } from "../isolation/read-out.ts"
+import type { Log } from "../log.ts"
+import { explain } from "../log.ts"
+import { createUnderConmon } from "./conmon.ts"
+import { ControllerError } from "./controller.ts"
+import type { Controller, Inspection, Outcome, Prepared, Started } from "./controller.ts"
+import { readRecord, writeRecord } from "./host-record.ts"
+import type { HostRecord } from "./host-record.ts"
+import { rotateLog } from "./log-files.ts"
+import { readLog } from "./log-reader.ts"
+import { explainStartFailure } from "./messages.ts"
+import { RunObserver } from "./observer.ts"
+import { runPaths } from "./paths.ts"
+import type { HostPaths, RunPaths } from "./paths.ts"
+import { prepareRun } from "./preparation.ts"
+import type { StoredImage } from "./ports.ts"
+import type { ImageSource, Parts, PreparedRun, PrepareHost } from "./preparation.ts"
+import { identify, isAlive, sendSignal } from "./process-identity.ts"
+import type { ProcessIdentity } from "./process-identity.ts"
+import { Stopwatch } from "./stopwatch.ts"
+import { endProcesses, removeLeftovers, removeTrees } from "./teardown.ts"
+import type { TeardownTools } from "./teardown.ts"
+
+/** A create takes some 30 ms; a host out of memory may take seconds. Past this it is taken down and may be tried again. */
+const CREATE_TIMEOUT_MS = 30_000
+/** Rotation looks at every live run's log this often: at the monitor's capped speed a file grows by some 10 MiB meanwhile. */
+const ROTATE_EVERY_MS = 1_000
+export interface OciHost extends PrepareHost, TeardownTools {
+  readonly parts: Parts
+  readonly host: HostPaths
+  readonly log: Log
+  readonly versions: Readonly<Record<string, string>>
+}
+
+export class OciController implements Controller {
+  profiles: readonly Profile[] = []
+  readonly versions: Readonly<Record<string, string>>
+  readonly #on: OciHost
+  readonly #prepared = new Map<RunId, PreparedRun>()
+  readonly #observer: RunObserver
+  readonly #rotation: NodeJS.Timeout
+  readonly #closeParts: () => Promise<void>
+
+  constructor(host: OciHost, closeParts: () => Promise<void>) {
+    this.#on = host
+    this.versions = host.versions
+    this.#closeParts = closeParts
+    this.#observer = new RunObserver(host, (runId) => this.#prepared.has(runId))
+    this.#rotation = setInterval(() => this.#rotateLogs(), ROTATE_EVERY_MS)
+    this.#rotation.unref()
+  }
+
+  #paths(runId: RunId): RunPaths {
+    return runPaths(this.#on.host, runId)
+  }
+
+  /** Takes over what still runs: its network and its image are in use. Called once, before any verb. */
+  async recover(): Promise<void> {
+    const live: (HostRecord & { init: ProcessIdentity })[] = []
+    for (const runId of await this.list()) {
+      const record = readRecord(this.#paths(runId).record)
+      if (record?.init && record.boot_id === this.#on.bootId && isAlive(record.init)) {
+        live.push({ ...record, init: record.init })
+        this.#on.parts.images.retain(record.image_digest, runId)
+      }
+    }
+    await this.#on.parts.network.recover(
+      live.map(({ run_id, tenant_id, egress, address, init }) => ({
+        runId: run_id,
+        tenantId: tenant_id,
+        egress,
+        address,
+        pid: init.pid,
+      })),
+    )
+  }
+
+  prepare(run: Assignment, signal: AbortSignal): Promise<Prepared> {
+    const { image, image_digest } = run.spec
+    return this.#prepare(run, (aborted) => this.#on.parts.images.ensure(image, image_digest, aborted), signal)
+  }
+
+  /** `prepare` with an image that is in no store. */
+  prepareImage(run: Assignment, image: StoredImage): Promise<Prepared> {
+    return this.#prepare(run, () => Promise.resolve(image), new AbortController().signal)
+  }
+
+  async #prepare(run: Assignment, imageOf: ImageSource, signal: AbortSignal): Promise<Prepared> {
+    const runId = run.run_id
+    const paths = this.#paths(runId)
+    const before = await this.inspect(runId)
+    const known = readRecord(paths.record)
+    if (before.kind !== "absent" && known !== null) return { image_digest: known.image_digest, timings: {} }
+    if (this.#isThere(runId)) await this.release(runId) // what a bridge before us had begun
+    const watch = new Stopwatch()
+    try {
+      mkdirSync(paths.dir, { recursive: true, mode: 0o700 })
+      const prepared = await prepareRun(run, paths, this.#on, this.#on.parts, watch, imageOf, signal)
+      this.#prepared.set(runId, prepared)
+      writeRecord(paths.record, prepared.record)
+      return { image_digest: prepared.record.image_digest, timings: watch.timings }
+    } catch (error) {
+      throw this.#asControllerError(error, "prepare_failed", "The host could not prepare the container.", signal)
+    }
+  }
+
+  async start(run: Assignment): Promise<Started> {
+    const runId = run.run_id
+    const paths = this.#paths(runId)
+    const before = await this.inspect(runId)
+    if (before.kind === "running") return { started_at_ms: before.started_at_ms, timings: {} }
+    if (before.kind === "exited") return { started_at_ms: readRecord(paths.record)?.started_at_ms ?? Date.now(), timings: {} }
+    // After a start that failed, or in another bridge than the one that prepared it.
+    if (before.kind === "absent") await this.prepare(run, new AbortController().signal)
+    const prepared = this.#prepared.get(runId)
+    if (prepared === undefined) throw new ControllerError("not_prepared", "The container is not prepared on this host.")
+    const watch = new Stopwatch()
+    try {
+      const created = await watch.time("create", () => this.#create(runId, paths, prepared))
+      await watch.time("start", async () => {
+        const said = await this.#on.cli.start(runId)
+        if (said !== null) throw this.#startError(said, prepared)
+      })
+      const started_at_ms = Date.now()
+      writeRecord(paths.record, { ...created, started_at_ms })
+      return { started_at_ms, timings: watch.timings }
+    } catch (error) {
+      throw this.#asControllerError(error, "start_failed", "The host could not start the container.")
+    } finally {
+      this.#prepared.delete(runId) // started, or to be prepared anew
+      prepared.lower.release() // the container's own mount of it holds on
+    }
+  }
+
+  /** Leaves a created process that waits for the runtime's `start`, with its monitor, both on record. */
+  async #create(runId: RunId, paths: RunPaths, prepared: PreparedRun): Promise<HostRecord> {
+    const { host, tools, runtime, cgroups } = this.#on
+    const hiddenCgroupMount = runtime === "crun" ? cgroups.layout.hidden : null
+    const { lower, netns, tty } = prepared
+    const created = await createUnderConmon(
+      { runId, host, paths, tools, runtime, tty, lower: lower.path, netns, hiddenCgroupMount },
+      CREATE_TIMEOUT_MS,
+    )
+    if (!created.ok) throw this.#startError(created.message, prepared)
+    const monitorPid = Number(readFileSync(paths.monitorPidFile, "latin1"))
+    const record = { ...prepared.record, init: identify(created.pid), monitor: identify(monitorPid) }
+    writeRecord(paths.record, record)
+    cgroups.capMonitor(runId, monitorPid)
+    return record
+  }
+
+  #startError(said: string, { command, workdir }: PreparedRun): ControllerError {
+    const { host, log } = this.#on
+    log.warn("the runtime refused a container", { said })
+    const hostDirs = [host.stateDir, host.runtimeDir]
+    const { reason, exitCode, retryable } = explainStartFailure(said, { command, workdir, hostDirs })
+    return new ControllerError(reason.code, reason.message, { exitCode, retryable })
+  }
+
+  inspect(runId: RunId): Promise<Inspection> {
+    return this.#observer.inspect(runId)
+  }
+
+  wait(runId: RunId, signal: AbortSignal): Promise<Outcome> {
+    return this.#observer.wait(runId, signal)
+  }
+
+  async signal(runId: RunId, signal: SignalName): Promise<void> {
+    const record = readRecord(this.#paths(runId).record)
+    if (!record?.init || record.boot_id !== this.#on.bootId) return
+    sendSignal(record.init, SIGNALS[signal])
+    // A frozen process takes a signal only once it goes on; a kill should not wait for that.
+    if (signal === "SIGKILL" && this.#on.cgroups.isFrozen(runId)) await this.#on.cgroups.freeze(runId, false)
+  }
+
+  pause(runId: RunId): Promise<void> {
+    return this.#freeze(runId, true)
+  }
+
+  unpause(runId: RunId): Promise<void> {
+    return this.#freeze(runId, false)
+  }
+
+  async #freeze(runId: RunId, frozen: boolean): Promise<void> {
+    const seen = await this.inspect(runId)
+    if (seen.kind !== "running") throw new ControllerError("not_running", "The container is not running.")
+    if (seen.paused === frozen) return
+    try {
+      await this.#on.cgroups.freeze(runId, frozen)
+    } catch (error) {
+      throw new ControllerError("pause_failed", "The host could not pause or continue the container.", {
+        retryable: true,
+        cause: error,
+      })
+    }
+  }
+
+  // oxlint-disable-next-line require-await -- the seam is asynchronous; the answer is in a file
+  async stopSignal(runId: RunId): Promise<SignalName | null> {
+    return readRecord(this.#paths(runId).record)?.stop_signal ?? null
+  }
+
+  async release(runId: RunId): Promise<void> {
+    const paths = this.#paths(runId)
+    this.#prepared.get(runId)?.lower.release()
+    this.#prepared.delete(runId)
+    if (this.#isThere(runId)) {
+      await this.inspect(runId) // puts the outcome on record while the cgroup can be asked
+      const record = readRecord(paths.record)
+      const sameBoot = record?.boot_id === this.#on.bootId
+      await endProcesses(this.#on, runId, sameBoot ? (record?.monitor ?? null) : null, record?.init != null)
+      if (record !== null) await this.inspect(runId) // and of one that was just killed
+      await removeLeftovers(this.#on, runId, paths)
+    }
+    await this.#on.parts.network.release(runId)
+    this.#on.parts.images.release(runId)
+  }
+
+  async remove(runId: RunId): Promise<void> {
+    await this.release(runId)
+    const paths = this.#paths(runId)
+    rmSync(paths.exitFile, { force: true })
+    await removeTrees(this.#on.tools, [paths.dir])
+  }
+
+  #isThere(runId: RunId): boolean {
+    return existsSync(this.#paths(runId).dir)
+  }
+
+  // oxlint-disable-next-line require-await -- the seam is asynchronous
+  async list(): Promise<RunId[]> {
+    return readdirSync(this.#on.host.runsDir).filter((name): name is RunId => isId("run", name))
+  }
+
+  logs(runId: RunId, options: LogOptions, signal: AbortSignal): AsyncIterable<LogEntry> {
+    return readLog({ runId, logsDir: this.#paths(runId).logs, ended: () => this.#observer.logEnded(runId) }, options, signal)
+  }
+
+  async isolation(runId: RunId): Promise<Isolation> {
+    const record = readRecord(this.#paths(runId).record)
+    const seen = await this.inspect(runId)
+    if (record?.init == null || seen.kind !== "running") throw new ControllerError("not_running", "The container is not running.")
+    const { cgroups, seccompBpf, versions, runtime } = this.#on
+    return readIsolation({
+      record,
+      init: record.init,
+      paused: seen.paused,
+      cgroups,
+      runtimeVersion: versions[runtime] ?? "",
+      expectedFilter: seccompBpf === null ? null : Buffer.from(seccompBpf, "base64"),
+    })
+  }
+
+  async maintain(liveImages: ReadonlySet<string>): Promise<void> {
+    for (const work of [() => this.#on.parts.images.collect(liveImages), () => this.#on.parts.network.refill()]) {
+      try {
+        await work()
+      } catch (error) {
+        this.#on.log.warn("maintenance failed", { error: explain(error) })
+      }
+    }
+  }
+
+  #rotateLogs(): void {
+    for (const name of readdirSync(this.#on.host.runsDir)) {
+      if (!isId("run", name)) continue
+      try {
+        rotateLog(this.#paths(name))
+      } catch (error) {
+        this.#on.log.warn("a log could not be rotated", { run: name, error: explain(error) })
+      }
+    }
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.#rotation)
+    this.#observer.close()
+    for (const { lower } of this.#prepared.values()) lower.release()
+    this.#prepared.clear()
+    await this.#closeParts()
+  }
+
+  /** Anything that is no `ControllerError` is a fault of the host: said in general to the tenant, in full to the operator. */
+  #asControllerError(error: unknown, code: string, message: string, signal?: AbortSignal): unknown {
+    if (error instanceof ControllerError || (signal?.aborted && error === signal.reason)) return error
+    this.#on.log.error(message, { error: explain(error) })
+    return new ControllerError(code, message, { retryable: true, cause: error })
+  }
+}

@@ -1,0 +1,76 @@
+/**
+ * Proves on this very machine that a profile holds before any tenant is told of it: a real container is prepared, started,
+ * read back from the kernel and taken down. Remembered by the versions of everything involved, so that it runs again after
+ * any of them changed and not at every start.
+ */
+import { copyFileSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
+import { ContainerCreate } from "../../schema/container.ts"
+import { formatId, ID_RANDOM_BYTES } from "../../schema/ids.ts"
+import type { Assignment } from "../../schema/protocol.ts"
+import type { OciController } from "./oci-runs.ts"
+import type { HostPaths } from "./paths.ts"
+import type { StoredImage } from "./ports.ts"
+import type { ToolPaths } from "./tools.ts"
+
+const fileOf = (stateDir: string) => join(stateDir, "self-test.json")
+
+export function passedBefore(stateDir: string, key: string): boolean {
+  try {
+    return (JSON.parse(readFileSync(fileOf(stateDir), "utf8")) as { passed?: unknown }).passed === key
+  } catch {
+    return false
+  }
+}
+
+export function remember(stateDir: string, key: string): void {
+  writeFileSync(fileOf(stateDir), JSON.stringify({ passed: key }))
+}
+
+/** Longer than the test needs; the run is taken down when it is over. */
+const RUN_SECONDS = "30"
+const MEMORY_BYTES = 32 * 1024 * 1024
+/** No tenant has this id; the self-test gets an id range like everybody. */
+const NOBODY = new Uint8Array(ID_RANDOM_BYTES)
+
+/** Throws what did not hold. Leaves nothing behind either way. */
+export async function runSelfTest(controller: OciController, host: HostPaths, tools: ToolPaths): Promise<void> {
+  const rootDir = join(host.stateDir, "self-test-root")
+  rmSync(rootDir, { recursive: true, force: true })
+  mkdirSync(join(rootDir, "bin"), { recursive: true })
+  copyFileSync(tools.busybox, join(rootDir, "bin", "busybox"))
+  symlinkSync("busybox", join(rootDir, "bin", "sleep"))
+  const random = crypto.getRandomValues(new Uint8Array(ID_RANDOM_BYTES))
+  const run = selfTestRun(formatId("run", Date.now(), random), formatId("ctr", Date.now(), random))
+  const image: StoredImage = {
+    digest: `sha256:${"0".repeat(64)}`,
+    rootDir,
+    config: { entrypoint: [], cmd: ["sleep", RUN_SECONDS], env: [], workdir: "", user: "", stopSignal: "" },
+  }
+  try {
+    await controller.prepareImage(run, image)
+    await controller.start(run)
+    const { deviations } = await controller.isolation(run.run_id)
+    if (deviations.length > 0) throw new Error(deviations.join("; "))
+  } finally {
+    await controller.remove(run.run_id)
+    rmSync(rootDir, { recursive: true, force: true })
+  }
+}
+
+function selfTestRun(runId: Assignment["run_id"], containerId: Assignment["container_id"]): Assignment {
+  const create = ContainerCreate.parse({
+    image: "localhost/self-test",
+    resources: { cpus: 0.5, memory_bytes: MEMORY_BYTES, pids: 8 },
+  })
+  const { name: _name, start: _start, restart: _restart, placement: _placement, remove_on_exit: _remove, ...spec } = create
+  return {
+    run_id: runId,
+    container_id: containerId,
+    tenant_id: formatId("ten", 0, NOBODY),
+    desired: "running",
+    paused: false,
+    stop_timeout_seconds: null,
+    spec: { ...spec, image_digest: null, hostname: "self-test", network: { egress: "none" }, max_lifetime_seconds: null },
+  }
+}

@@ -1,0 +1,80 @@
+/**
+ * Takes a run down, from whatever point it or an earlier takedown had come to. Every step looks first and is harmless when
+ * there is nothing to do. Processes go before cgroups, and cgroups before files: what still runs must not lose its limits.
+ */
+import { readdirSync, readFileSync, readlinkSync, rmSync, statSync } from "node:fs"
+import { basename, join } from "node:path"
+import { setTimeout as delay } from "node:timers/promises"
+import type { RunId } from "../../schema/ids.ts"
+import type { Cgroups } from "./cgroups.ts"
+import { exec } from "./exec.ts"
+import type { HostPaths, RunPaths } from "./paths.ts"
+import { identify, isAlive, sendSignal } from "./process-identity.ts"
+import type { ProcessIdentity } from "./process-identity.ts"
+import type { RuntimeCli } from "./runtime-cli.ts"
+import type { ToolPaths } from "./tools.ts"
+
+const SIGKILL = 9
+/** A monitor copies the last output and writes the exit code once its container is dead; then it ends by itself. */
+const MONITOR_END_MS = 3_000
+const POLL_MS = 5
+/** A container may have written millions of files. */
+const REMOVE_TIMEOUT_MS = 300_000
+const HELPERS = new Set(["conmon", "crun", "runc", "busybox"])
+
+export interface TeardownTools {
+  readonly host: HostPaths
+  readonly tools: ToolPaths
+  readonly cgroups: Cgroups
+  readonly cli: RuntimeCli
+}
+
+/** Ends every process of the run: the container's, then its monitor's, which writes the exit code in between. */
+export async function endProcesses(
+  { cgroups, cli }: TeardownTools,
+  runId: RunId,
+  monitor: ProcessIdentity | null,
+  created: boolean,
+): Promise<void> {
+  // A create that was cut off may still be on its way: its processes first, or it would go on behind our back.
+  if (!created) for (const helper of helpersOf(runId)) sendSignal(helper, SIGKILL)
+  if (!(await cgroups.kill(runId))) throw new Error(`processes of ${runId} do not die`)
+  if (monitor !== null) {
+    const deadline = performance.now() + MONITOR_END_MS
+    while (isAlive(monitor) && performance.now() < deadline) await delay(POLL_MS)
+    sendSignal(monitor, SIGKILL)
+  }
+  await cli.delete(runId)
+}
+
+/** Removes what the run left but its log and its records. */
+export async function removeLeftovers({ cgroups, tools, host }: TeardownTools, runId: RunId, paths: RunPaths): Promise<void> {
+  cgroups.remove(runId)
+  rmSync(join(host.socketsDir, runId), { recursive: true, force: true })
+  // By rm(1): it walks by descriptor, so that a tree deeper than the longest path is no obstacle.
+  await removeTrees(tools, [paths.upper, paths.work, paths.mounts, paths.bundle, paths.persist])
+  rmSync(paths.pidFile, { force: true })
+  rmSync(paths.monitorPidFile, { force: true })
+}
+
+export async function removeTrees(tools: ToolPaths, dirs: readonly string[]): Promise<void> {
+  const { code, stderr } = await exec(tools.rm, ["-rf", "--one-file-system", "--", ...dirs], { timeoutMs: REMOVE_TIMEOUT_MS })
+  if (code !== 0) throw new Error(`rm: ${stderr.trim()}`)
+}
+
+/** Root's own conmon and runtime processes that were started for this run, found by an argument that is its id. */
+function helpersOf(runId: RunId): ProcessIdentity[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .flatMap((name) => {
+      try {
+        if (statSync(`/proc/${name}`).uid !== 0) return []
+        if (!readFileSync(`/proc/${name}/cmdline`, "latin1").split("\0").includes(runId)) return []
+        if (!HELPERS.has(basename(readlinkSync(`/proc/${name}/exe`)))) return []
+        const identity = identify(Number(name))
+        return identity === null ? [] : [identity]
+      } catch {
+        return [] // It ended while we looked.
+      }
+    })
+}
