@@ -34,6 +34,8 @@ export function errorCodes(operation: Operation): ErrorCode[] {
   const codes = new Set<ErrorCode>([...operation.errors, "bad_request", "invalid_field", "internal", "unavailable"])
   if (isScope(operation.access) || operation.access === "node-assertion") codes.add("unauthenticated").add("token_expired")
   if (isScope(operation.access)) codes.add("forbidden")
+  // A tenant's token may outlive its tenant.
+  if (isScope(operation.access) && operation.access !== OPERATOR_SCOPE) codes.add("not_found")
   if (operation.method !== "get") codes.add("idempotency_in_progress").add("idempotency_mismatch").add("body_too_large")
   if (operation.body !== undefined) codes.add("malformed_json").add("unsupported_media_type")
   return (Object.keys(ERRORS) as ErrorCode[]).filter((code) => codes.has(code))

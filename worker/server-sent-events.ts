@@ -1,4 +1,5 @@
 /** Server-sent events, https://html.spec.whatwg.org/multipage/server-sent-events.html. Pure. */
+import { invalid } from "./validation.ts"
 
 export const EVENT_STREAM = "text/event-stream"
 /** A comment: clients ignore it, and the write tells us whether the client is still there. */
@@ -14,3 +15,14 @@ export function formatServerSentEvent(event: { id: string; event: string; data: 
 
 export const wantsEventStream = (accept: string | undefined): boolean =>
   (accept ?? "").split(",").some((range) => range.split(";")[0]?.trim().toLowerCase() === EVENT_STREAM)
+
+/** Cursors are shorter; what is longer was never one of ours. */
+const MAX_EVENT_ID = 128
+
+/** Where a client that was cut off wants to go on; null at its first call. @throws AppError `invalid_field`. */
+export function lastEventId(c: { req: { header(name: string): string | undefined } }): string | null {
+  const id = c.req.header("last-event-id") ?? ""
+  if (id.length > MAX_EVENT_ID)
+    throw invalid([{ pointer: "Last-Event-ID", message: "must be the id of an event of this stream" }])
+  return id === "" ? null : id
+}

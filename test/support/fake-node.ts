@@ -23,6 +23,8 @@ export interface FakeNodeOptions {
   /** Says no hello: the test says it. */
   readonly silent?: boolean
   readonly subprotocol?: string
+  /** Connects some other way than straight to the object: through the worker, with an assertion. */
+  readonly dial?: (headers: Record<string, string>) => Promise<Response>
   /** How a run that was started ends by itself at once; undefined: it goes on running. */
   readonly endsWith?: (assignment: Assignment) => { state: RunState; code: number } | undefined
 }
@@ -66,7 +68,8 @@ export class FakeNode {
       [NODE_ID_HEADER]: nodeId,
       [CELL_ID_HEADER]: options.cellId,
     }
-    const response = await stub.fetch("https://node.test/v1/nodes/connect", { headers })
+    const dial = options.dial ?? (() => stub.fetch("https://node.test/v1/nodes/connect", { headers }))
+    const response = await dial(headers)
     if (!response.webSocket) throw new Error(await response.text())
     const node = new FakeNode(response.webSocket, nodeId, options)
     if (!options.silent) {
@@ -101,7 +104,9 @@ export class FakeNode {
   }
 
   async acknowledged(seq: number): Promise<void> {
-    await waitFor(`the acknowledgement of report ${seq}`, () => this.received.some((m) => m.type === "report_ack" && m.seq === seq))
+    await waitFor(`the acknowledgement of report ${seq}`, () =>
+      this.received.some((m) => m.type === "report_ack" && m.seq === seq),
+    )
   }
 
   async assigned(run: RunId): Promise<Assignment> {
@@ -155,7 +160,8 @@ export class FakeNode {
       return
     }
     if (over) return
-    if (assignment.desired === "stopped") return tell({ state: "stopped", exit: anExit({ code: 143, signal: "SIGTERM", by: "tenant" }) })
+    if (assignment.desired === "stopped")
+      return tell({ state: "stopped", exit: anExit({ code: 143, signal: "SIGTERM", by: "tenant" }) })
     if (known.state !== "running") {
       tell({ state: "accepted" })
       tell({ state: "running", timings: { start: 12 } })

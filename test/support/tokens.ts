@@ -2,7 +2,7 @@
 import { importJWK, SignJWT } from "jose"
 import { OPERATOR_SCOPE, TENANT_SCOPES } from "../../schema/api.ts"
 import type { TenantId } from "../../schema/ids.ts"
-import { formatId, ID_RANDOM_BYTES } from "../../schema/ids.ts"
+import { anId } from "./factories.ts"
 import { TEST_ISSUER, TEST_SIGNING_KEY } from "./signing-key.ts"
 
 export interface TokenOptions {
@@ -19,9 +19,6 @@ export interface TokenOptions {
   readonly notBeforeIn?: number
   readonly claims?: Record<string, unknown>
 }
-
-export const anId = <P extends Parameters<typeof formatId>[0]>(prefix: P) =>
-  formatId(prefix, Date.now(), crypto.getRandomValues(new Uint8Array(ID_RANDOM_BYTES)))
 
 export async function aToken(options: TokenOptions = {}): Promise<string> {
   const now = Math.floor(Date.now() / 1000)

@@ -2,6 +2,7 @@
 import type { z } from "zod"
 import type { ContainerAction } from "../../durable/shared/rpc.ts"
 import { Container, KillBody, StopBody } from "../../schema/api.ts"
+import type { ErrorCode } from "../../schema/errors.ts"
 import { container, CONTAINER_ID } from "../examples.ts"
 import { replayHeaders } from "../middleware/idempotency.ts"
 import type { Operation } from "../operation.ts"
@@ -14,6 +15,8 @@ interface Verb<B extends z.ZodType | undefined> {
   readonly description: string
   readonly body?: B
   readonly bodyExample?: B extends z.ZodType ? z.input<B> : undefined
+  /** Beside a status that does not allow it. */
+  readonly errors: readonly ErrorCode[]
   /** What the container is afterwards, in the example. */
   readonly becomes: Pick<z.input<typeof Container>, "status" | "actions">
   readonly action: (body: B extends z.ZodType ? z.output<B> : undefined) => ContainerAction
@@ -37,7 +40,7 @@ const verb = <B extends z.ZodType | undefined = undefined>(it: Verb<B>): Operati
       schema: Container,
       example: { ...container, ...it.becomes },
     },
-    errors: ["not_found", "action_not_allowed"],
+    errors: ["action_not_allowed", ...it.errors],
     example: { params: { id: CONTAINER_ID }, body: it.bodyExample as never },
     async handle(c, { params, body, idempotency }) {
       const answer = await tenantOf(c).act(callOf(c, idempotency), params.id, it.action(body as never))
@@ -50,6 +53,7 @@ const STOPPING = { status: "stopping", actions: ["kill"] } satisfies Verb<undefi
 export const containerActions: readonly Operation[] = [
   verb({
     kind: "start",
+    errors: ["quota_exceeded"],
     summary: "Start a container",
     description: "Begins a new run of a container that was only created, or whose run has ended.",
     becomes: { status: "scheduling", actions: ["stop", "restart", "kill"] },
@@ -57,6 +61,7 @@ export const containerActions: readonly Operation[] = [
   }),
   verb({
     kind: "stop",
+    errors: [],
     summary: "Stop a container",
     description: "Sends the stop signal and, after the timeout, SIGKILL. The restart policy does not start it again.",
     body: StopBody,
@@ -66,6 +71,7 @@ export const containerActions: readonly Operation[] = [
   }),
   verb({
     kind: "restart",
+    errors: ["quota_exceeded"],
     summary: "Restart a container",
     description: "Stops the run, if one is live, and begins a new one, on whichever node fits then.",
     body: StopBody,
@@ -75,6 +81,7 @@ export const containerActions: readonly Operation[] = [
   }),
   verb({
     kind: "kill",
+    errors: ["node_unreachable"],
     summary: "Send a signal",
     description: "Sends a signal to the container's first process. What it does then is its own affair, but for SIGKILL.",
     body: KillBody,
@@ -84,6 +91,7 @@ export const containerActions: readonly Operation[] = [
   }),
   verb({
     kind: "pause",
+    errors: [],
     summary: "Pause a container",
     description: "Freezes all of its processes where they are. They keep their memory and get no processor time.",
     becomes: { status: "paused", actions: ["unpause", "stop", "restart", "kill"] },
@@ -91,6 +99,7 @@ export const containerActions: readonly Operation[] = [
   }),
   verb({
     kind: "unpause",
+    errors: [],
     summary: "Unpause a container",
     description: "Lets a paused container go on.",
     becomes: { status: "running", actions: ["stop", "restart", "kill", "pause"] },

@@ -16,7 +16,7 @@ export const containerIsolation = operation({
     "limits; not what was asked for. `verdict` says whether that is what the profile promises.",
   params: ContainerPath,
   answer: { status: 200, description: "What was read.", schema: Isolation, example: isolation },
-  errors: ["not_found", "action_not_allowed", "node_unreachable"],
+  errors: ["action_not_allowed", "node_unreachable"],
   example: { params: { id: CONTAINER_ID } },
   async handle(c, { params }) {
     const tenant = tenantOf(c)

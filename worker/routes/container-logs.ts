@@ -6,7 +6,7 @@ import { mapLines } from "../line-streams.ts"
 import { parseSince, plainText, serverSentEntry } from "../log-forms.ts"
 import { operation, tenantOf } from "../operation.ts"
 import { ContainerPath } from "../references.ts"
-import { EVENT_STREAM, SSE_KEEPALIVE, SSE_OPENING, wantsEventStream } from "../server-sent-events.ts"
+import { EVENT_STREAM, lastEventId, SSE_KEEPALIVE, SSE_OPENING, wantsEventStream } from "../server-sent-events.ts"
 import { invalid } from "../validation.ts"
 
 /** Plain text has no way to show life, so a silent follower is let go after an hour. */
@@ -35,7 +35,7 @@ export const containerLogs = operation({
         '"partial":false,"run_id":"run_01kaz3v8q0f1x8t1m5y7c2d9e4"}\n\n',
     },
   },
-  errors: ["not_found", "node_unreachable"],
+  errors: ["action_not_allowed", "node_unreachable"],
   example: { params: { id: CONTAINER_ID }, query: "follow=true&tail=100" },
   async handle(c, { params, query }) {
     const events = wantsEventStream(c.req.header("accept"))
@@ -44,7 +44,7 @@ export const containerLogs = operation({
       since_ms: sinceOf(query.since, c.var.services.clock.now()),
       tail: query.tail === "all" ? null : query.tail,
       streams: query.stream ? [query.stream] : ["stdout", "stderr"],
-      after: events ? (c.req.header("last-event-id") ?? null) : null,
+      after: events ? lastEventId(c) : null,
     }
     const { node_id, run_ids } = await tenantOf(c).locate(params.id, query.run ?? null)
     const headers = { "content-type": events ? EVENT_STREAM : "text/plain; charset=utf-8" }

@@ -14,7 +14,7 @@ export const getContainer = operation({
     "Its wish, its status with the reason and what may be done next, and its latest run with the timings of each step.",
   params: ContainerPath,
   answer: { status: 200, description: "The container.", schema: Container, example: container },
-  errors: ["not_found"],
+  errors: [],
   example: { params: { id: CONTAINER_ID } },
   handle: async (c, { params }) => ({ status: 200, body: await tenantOf(c).getContainer(params.id) }),
 })

@@ -2,7 +2,14 @@ import { Event, EVENT_TYPES, EventsQuery, page } from "../../schema/api.ts"
 import { event } from "../examples.ts"
 import { mapLines } from "../line-streams.ts"
 import { operation, tenantOf } from "../operation.ts"
-import { EVENT_STREAM, formatServerSentEvent, SSE_KEEPALIVE, SSE_OPENING, wantsEventStream } from "../server-sent-events.ts"
+import {
+  EVENT_STREAM,
+  formatServerSentEvent,
+  lastEventId,
+  SSE_KEEPALIVE,
+  SSE_OPENING,
+  wantsEventStream,
+} from "../server-sent-events.ts"
 import { invalid } from "../validation.ts"
 
 const KINDS = new Set<string>(EVENT_TYPES.map((type) => `${type.split(".")[0]}.*`))
@@ -31,7 +38,7 @@ export const listEvents = operation({
   example: { query: "types=container.*&limit=50" },
   async handle(c, { query }) {
     const stream = query.follow === true || wantsEventStream(c.req.header("accept"))
-    const after = (stream ? c.req.header("last-event-id") : undefined) ?? query.after ?? null
+    const after = (stream ? lastEventId(c) : null) ?? query.after ?? null
     const request = { after, types: typesOf(query.types), container: query.container ?? null, limit: query.limit }
     if (!stream) return { status: 200, body: await tenantOf(c).listEvents(request) }
     const headers = { "content-type": EVENT_STREAM }

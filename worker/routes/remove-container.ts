@@ -22,7 +22,7 @@ export const removeContainer = operation({
     schema: Container,
     example: { ...container, status: "removed", actions: [] },
   },
-  errors: ["not_found", "action_not_allowed"],
+  errors: ["action_not_allowed"],
   example: { params: { id: CONTAINER_ID }, query: "force=true" },
   async handle(c, { params, query, idempotency }) {
     const action = { kind: "remove", force: query.force ?? false } as const

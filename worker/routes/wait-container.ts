@@ -19,7 +19,7 @@ export const waitContainer = operation({
   params: ContainerPath,
   query: WaitQuery,
   answer: { status: 200, description: "The status was reached.", schema: Container, example: container },
-  errors: ["not_found", "wait_timeout"],
+  errors: ["wait_timeout"],
   example: { params: { id: CONTAINER_ID }, query: "status=exited&timeout=60" },
   async handle(c, { params, query }) {
     const request = { status: query.status, run: query.run ?? null, timeout_ms: query.timeout * 1000 }

@@ -4,7 +4,8 @@ import { AppError } from "../../../schema/errors.ts"
 import type { Directory } from "../../../worker/directory.ts"
 import { openKeyring } from "../../../worker/keyring.ts"
 import { TEST_ISSUER, TEST_SIGNING_KEY } from "../../support/signing-key.ts"
-import { aToken, anId } from "../../support/tokens.ts"
+import { anId } from "../../support/factories.ts"
+import { aToken } from "../../support/tokens.ts"
 
 const env = { ISSUER: TEST_ISSUER, SIGNING_KEY: JSON.stringify(TEST_SIGNING_KEY) }
 const MINUTE = 60_000
