@@ -1,9 +1,12 @@
 /** Images made on the spot, with no network: layouts by umoci from busybox-static, and one real Debian 12 root. */
 import { execFileSync } from "node:child_process"
+import { createHash } from "node:crypto"
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { parseIndex } from "../../node-bridge/image/manifest.ts"
+import { gunzipSync, zstdCompressSync } from "node:zlib"
+import { REF_NAME, parseConfig, parseIndex, parseManifest } from "../../node-bridge/image/manifest.ts"
+import type { Descriptor } from "../../node-bridge/image/manifest.ts"
 
 const quiet = { stdio: ["ignore", "ignore", "pipe"] } as const
 
@@ -86,10 +89,59 @@ export function makeImage(layout: string, tag: string, parts: ImageParts = {}): 
     quiet,
   )
   const found = parseIndex(readFileSync(join(layout, "index.json"), "utf8")).find(
-    ({ annotations }) => annotations?.["org.opencontainers.image.ref.name"] === tag,
+    ({ annotations }) => annotations?.[REF_NAME] === tag,
   )
   if (found === undefined) throw new Error(`umoci made no ${image}`)
   return found.digest
+}
+
+const sha256 = (data: Buffer) => `sha256:${createHash("sha256").update(data).digest("hex")}`
+const blobOf = (layout: string, digest: string) => join(layout, "blobs", ...digest.split(":"))
+
+function addBlob(layout: string, data: Buffer): { digest: string; size: number } {
+  const digest = sha256(data)
+  writeFileSync(blobOf(layout, digest), data)
+  return { digest, size: data.length }
+}
+
+/** Changes what a tag of a layout stands for. */
+function retag(layout: string, tag: string, make: (old: Descriptor | undefined) => Descriptor): string {
+  const file = join(layout, "index.json")
+  const manifests = [...parseIndex(readFileSync(file, "utf8"))]
+  const at = manifests.findIndex(({ annotations }) => annotations?.[REF_NAME] === tag)
+  const made = { ...make(manifests[at]), annotations: { [REF_NAME]: tag } }
+  manifests.splice(at === -1 ? manifests.length : at, at === -1 ? 0 : 1, made)
+  writeFileSync(file, JSON.stringify({ schemaVersion: 2, manifests }))
+  return made.digest
+}
+
+/** Packs the layers of a tag again, with zstd. Answers the new digest. */
+export function withZstdLayers(layout: string, tag: string): string {
+  return retag(layout, tag, (old) => {
+    if (old === undefined) throw new Error(`no ${tag} in ${layout}`)
+    const manifest = parseManifest(readFileSync(blobOf(layout, old.digest), "utf8"))
+    const layers = manifest.layers.map(({ digest }) => ({
+      mediaType: "application/vnd.oci.image.layer.v1.tar+zstd",
+      ...addBlob(layout, zstdCompressSync(gunzipSync(readFileSync(blobOf(layout, digest))))),
+    }))
+    return { ...old, ...addBlob(layout, Buffer.from(JSON.stringify({ ...manifest, schemaVersion: 2, layers }))) }
+  })
+}
+
+/** Makes an index of tags that are in the layout, each with the platform of its config. Answers the index's digest. */
+export function makeIndex(layout: string, tag: string, of: readonly string[]): string {
+  const known = parseIndex(readFileSync(join(layout, "index.json"), "utf8"))
+  const manifests = of.map((name) => {
+    const found = known.find(({ annotations }) => annotations?.[REF_NAME] === name)
+    if (found === undefined) throw new Error(`no ${name} in ${layout}`)
+    const manifest = parseManifest(readFileSync(blobOf(layout, found.digest), "utf8"))
+    const [os = "", architecture = ""] = parseConfig(readFileSync(blobOf(layout, manifest.config.digest), "utf8")).platform.split(
+      "/",
+    )
+    return { mediaType: found.mediaType, digest: found.digest, size: found.size, platform: { os, architecture } }
+  })
+  const index = addBlob(layout, Buffer.from(JSON.stringify({ schemaVersion: 2, manifests })))
+  return retag(layout, tag, () => ({ mediaType: "application/vnd.oci.image.index.v1+json", ...index }))
 }
 
 /** Kept between test runs: making it takes half a minute and needs the Debian mirror that apt is set up with. */
