@@ -66,7 +66,9 @@ export class Assignments {
     }
     for (const [runId, manager] of this.#managers) if (!wanted.has(runId)) manager.drop()
     this.#knowsAll = true
-    for (const { record } of this.#managers.values()) this.#deps.reporter.observe(observationOf(record))
+    for (const manager of this.#managers.values()) {
+      if (!manager.dropped) this.#deps.reporter.observe(observationOf(manager.record))
+    }
     void this.sweep()
   }
 
@@ -118,7 +120,10 @@ export class Assignments {
     const mayHaveRun = this.#unreadable.has(assignment.run_id)
     const record = mayHaveRun ? { ...fresh, state: "starting" as const, boot_id: UNKNOWN_BOOT } : fresh
     const seen = mayHaveRun || this.#foundOnHost.has(assignment.run_id) ? null : ({ kind: "absent" } as const)
-    this.#add(new RunManager(this.#managerDeps(), record, seen, false))
+    const manager = new RunManager(this.#managerDeps(), record, seen, false)
+    // Its end was told before the journal forgot it, or it never began: there is nothing to say but that it is gone.
+    if (assignment.desired === "removed") manager.drop()
+    this.#add(manager)
     return assignment.run_id
   }
 

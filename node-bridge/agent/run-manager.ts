@@ -63,6 +63,9 @@ export class RunManager {
   get record(): RunRecord {
     return this.#record
   }
+  get dropped(): boolean {
+    return this.#dropped
+  }
   /** Resolves when the run has ended and all but its log is given back. */
   whenSettled(): Promise<void> {
     return this.#settled.promise
@@ -70,7 +73,7 @@ export class RunManager {
 
   begin(): void {
     if (this.#record.released) this.#settled.resolve()
-    this.#deps.report(this.#record)
+    if (!this.#dropped) this.#deps.report(this.#record)
     this.#done = this.#loop()
   }
 
@@ -98,7 +101,9 @@ export class RunManager {
   /** The platform's set has this run no more. */
   drop(): void {
     this.#dropped = true
-    this.#changed()
+    this.#inFlight?.abort(CALLED_OFF)
+    this.#notBeforeMs = 0
+    this.#poke()
   }
 
   /** The tenant sends a signal by hand. Throws `ControllerError`. */
@@ -269,6 +274,7 @@ export class RunManager {
     const news = record.revision !== this.#record.revision
     this.#record = record
     if (news) this.#deps.report(record)
+    if (record.released) this.#settled.resolve()
     // `ready` passes at once into `starting`, which waits for its own line; a run found `preparing` is prepared again.
     if (record.state !== "ready") this.#save()
   }

@@ -1,0 +1,44 @@
+/** Valid assignments and records of runs; a test changes only what it is about. */
+import { randomBytes } from "node:crypto"
+import { ContainerCreate } from "../../schema/container.ts"
+import { formatId } from "../../schema/ids.ts"
+import type { IdOf, IdPrefix } from "../../schema/ids.ts"
+import { Assignment } from "../../schema/protocol.ts"
+import type { RunSpec } from "../../schema/protocol.ts"
+import { newRecord } from "../../node-bridge/agent/record.ts"
+import type { RunRecord } from "../../node-bridge/agent/record.ts"
+
+let made = 0
+
+/** Ids rise in the order in which they are made, as real ones do. */
+export function anId<P extends IdPrefix>(prefix: P): IdOf<P> {
+  made += 1
+  return formatId(prefix, 1_760_000_000_000 + made, randomBytes(10))
+}
+
+export function anAssignment(changes: Partial<Omit<Assignment, "spec">> & { spec?: Partial<RunSpec> } = {}): Assignment {
+  const { spec, ...rest } = changes
+  const { restart, placement, remove_on_exit, start, max_lifetime_seconds, ...create } = ContainerCreate.parse({
+    image: "fake.test/any:1",
+  })
+  return Assignment.parse({
+    run_id: anId("run"),
+    container_id: anId("ctr"),
+    tenant_id: anId("ten"),
+    desired: "running",
+    paused: false,
+    stop_timeout_seconds: null,
+    ...rest,
+    spec: { ...create, hostname: "web-1", image_digest: null, max_lifetime_seconds: null, ...spec },
+  })
+}
+
+export const BOOT = "boot-1"
+export const NOW = 1_760_000_000_000
+
+export function aRecord(
+  changes: Partial<Omit<RunRecord, "assignment">> & { assignment?: Parameters<typeof anAssignment>[0] } = {},
+): RunRecord {
+  const { assignment, ...rest } = changes
+  return { ...newRecord(anAssignment(assignment), BOOT, NOW), ...rest }
+}
