@@ -15,7 +15,6 @@ const BLOCK_BYTES = 64 * 1024
 const MAX_LINE_BYTES = 64 * 1024
 /** How often a follower looks for more. inotify would need a watch for every reader; a stat costs microseconds. */
 const FOLLOW_POLL_MS = 100
-/** conmon opens the next file within milliseconds of a rotation. */
 const NEWLINE = 0x0a
 
 export interface LogSource {
@@ -60,23 +59,27 @@ export async function* readLog(source: LogSource, options: LogOptions, signal: A
   }
 }
 
-/** The last lines of both streams as plain text, for the record of an exit. */
-export function logTail(logsDir: string, lines: number, maxChars: number): string[] {
-  const position = tailPosition(logsDir, lines, () => true)
+/** The last lines of both streams as plain text, parts put together, for the record of an exit. */
+export function logTail(logsDir: string, count: number, maxChars: number): string[] {
+  const position = tailPosition(logsDir, count, () => true)
   const found: string[] = []
+  const begun = { stdout: "", stderr: "" }
   for (const number of listLogFiles(logsDir).numbers.filter((each) => each >= position.file)) {
     const fd = openLogFile(logsDir, number)
     if (fd === null) continue
     try {
       for (const { line } of linesFrom(fd, number === position.file ? position.offset : 0)) {
-        if (line !== null) found.push(line.text.slice(0, maxChars))
-        if (found.length > lines) found.shift()
+        if (line === null) continue
+        const text = (begun[line.stream] + line.text).slice(0, maxChars)
+        begun[line.stream] = line.partial ? text : ""
+        if (!line.partial) found.push(text)
+        if (found.length > count) found.shift()
       }
     } finally {
       closeSync(fd)
     }
   }
-  return found
+  return [...found, ...[begun.stdout, begun.stderr].filter((text) => text !== "")].slice(-count)
 }
 
 function hasMore(logsDir: string, position: Position): boolean {
@@ -113,38 +116,33 @@ function* linesFrom(fd: number, from: number): Generator<{ line: LogLine | null;
   }
 }
 
-/** Where the last `count` wanted lines begin, looking backwards block by block from the end of the newest file. */
+/**
+ * Where the last `count` wanted lines begin, looking backwards block by block from the end of the newest file. Parts belong
+ * to the line that their end is in, so that a tail never begins in the middle of one.
+ */
 function tailPosition(logsDir: string, count: number, wanted: (line: LogLine) => boolean): Position {
   const { numbers } = listLogFiles(logsDir)
   let missing = count
-  let position: Position = { file: numbers.at(-1) ?? 0, offset: 0 }
+  let position: Position | null = null
   for (const number of numbers.toReversed()) {
     const fd = openLogFile(logsDir, number)
     if (fd === null) break
     try {
-      const size = fstatSync(fd).size
-      if (missing === 0 && number === numbers.at(-1)) return { file: number, offset: endOfLastLine(fd, size) }
-      for (const { line, start } of linesBackwards(fd, size)) {
+      for (const { line, start, end } of linesBackwards(fd, fstatSync(fd).size)) {
+        position ??= { file: number, offset: end }
         if (!wanted(line)) continue
+        if (!line.partial && missing-- === 0) return position
         position = { file: number, offset: start }
-        missing--
-        if (missing === 0) return position
       }
-      position = { file: number, offset: 0 }
     } finally {
       closeSync(fd)
     }
   }
-  return position
-}
-
-function endOfLastLine(fd: number, size: number): number {
-  for (const { start, length } of linesBackwards(fd, size)) return start + length + 1
-  return 0
+  return { file: numbers[0] ?? 0, offset: 0 }
 }
 
 /** Whole lines from the end of a file to its beginning. */
-function* linesBackwards(fd: number, size: number): Generator<{ line: LogLine; start: number; length: number }> {
+function* linesBackwards(fd: number, size: number): Generator<{ line: LogLine; start: number; end: number }> {
   let at = size
   let rest = Buffer.alloc(0) // the beginning of a line whose end was seen
   let sawEnd = false // bytes after the last newline are no line yet
@@ -159,12 +157,12 @@ function* linesBackwards(fd: number, size: number): Generator<{ line: LogLine; s
       if (newline < 0) break
       const text = bytes.subarray(newline + 1)
       const line = sawEnd ? parseLogLine(text) : null
-      if (line !== null) yield { line, start: at + newline + 1, length: text.length }
+      if (line !== null) yield { line, start: at + newline + 1, end: at + newline + 2 + text.length }
       sawEnd = true
       bytes = bytes.subarray(0, newline)
     }
     rest = bytes.length > MAX_LINE_BYTES ? Buffer.alloc(0) : bytes
   }
   const line = sawEnd ? parseLogLine(rest) : null
-  if (line !== null) yield { line, start: 0, length: rest.length }
+  if (line !== null) yield { line, start: 0, end: rest.length + 1 }
 }

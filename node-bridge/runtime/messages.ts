@@ -50,7 +50,7 @@ const ROWS: readonly Row[] = [
         : `${quote(command)} was not found in the image's PATH.`,
   },
   {
-    when: /permission denied|exec format error|is a directory|not executable|not a regular file|invalid argument.*exec/i,
+    when: /permission denied|open executable|exec format error|is a directory|not executable|not a regular file|invalid argument.*exec/i,
     code: "command_not_executable",
     exitCode: 126,
     retryable: false,
