@@ -8,6 +8,10 @@ import type { Reason } from "../../schema/protocol.ts"
 /** Credit goes back in steps of this size: fewer messages, and the window never runs dry for a reader that keeps up. */
 const CREDIT_STEP_BYTES = STREAM_CREDIT_BYTES / 4
 
+/** A reader that has left is noticed only by writing to it, so a silent stream carries an empty line this often. */
+const KEEPALIVE_MS = 15_000
+const EMPTY_LINE = new TextEncoder().encode("\n")
+
 export interface StreamPeer {
   credit(stream: number, bytes: number): void
   closed(stream: number): void
@@ -15,6 +19,9 @@ export interface StreamPeer {
 
 interface Stream {
   readonly writer: WritableStreamDefaultWriter<Uint8Array>
+  readonly keepalive: ReturnType<typeof setInterval>
+  /** Writes that the reader has not taken. */
+  writing: number
   /** Bytes that the bridge may still send. */
   allowed: number
   /** Bytes that the reader has taken, not yet given back as credit. */
@@ -34,7 +41,8 @@ export class Streams {
     const { readable, writable } = new IdentityTransformStream()
     const stream = this.#next++
     const writer = writable.getWriter()
-    this.#open.set(stream, { writer, allowed: STREAM_CREDIT_BYTES, taken: 0 })
+    const keepalive = setInterval(() => void this.#keepAlive(stream), KEEPALIVE_MS)
+    this.#open.set(stream, { writer, keepalive, writing: 0, allowed: STREAM_CREDIT_BYTES, taken: 0 })
     writer.closed.catch(() => this.#leave(stream))
     return { stream, readable }
   }
@@ -53,9 +61,8 @@ export class Streams {
   }
 
   ended(stream: number, error: Reason | null): void {
-    const open = this.#open.get(stream)
+    const open = this.#forget(stream)
     if (open === undefined) return
-    this.#open.delete(stream)
     const done = error === null ? open.writer.close() : open.writer.abort(new Error(error.message))
     done.catch(() => {}) // the reader has left already
   }
@@ -67,13 +74,9 @@ export class Streams {
     }
   }
 
-  /** Resolves once the reader has taken the bytes; writes wait for each other in order. */
+  /** Credit goes back once the reader has taken the bytes; writes wait for each other in order. */
   async #pass(stream: number, open: Stream, bytes: Uint8Array): Promise<void> {
-    try {
-      await open.writer.write(bytes)
-    } catch {
-      return this.#leave(stream)
-    }
+    if (!(await this.#write(stream, open, bytes))) return
     open.taken += bytes.length
     if (open.taken < CREDIT_STEP_BYTES || !this.#open.has(stream)) return
     this.#peer.credit(stream, open.taken)
@@ -81,7 +84,32 @@ export class Streams {
     open.taken = 0
   }
 
+  async #write(stream: number, open: Stream, bytes: Uint8Array): Promise<boolean> {
+    open.writing++
+    try {
+      await open.writer.write(bytes)
+      return true
+    } catch {
+      this.#leave(stream)
+      return false
+    } finally {
+      open.writing--
+    }
+  }
+
+  async #keepAlive(stream: number): Promise<void> {
+    const open = this.#open.get(stream)
+    if (open?.writing === 0) await this.#write(stream, open, EMPTY_LINE)
+  }
+
   #leave(stream: number): void {
-    if (this.#open.delete(stream)) this.#peer.closed(stream)
+    if (this.#forget(stream)) this.#peer.closed(stream)
+  }
+
+  #forget(stream: number): Stream | undefined {
+    const open = this.#open.get(stream)
+    clearInterval(open?.keepalive)
+    this.#open.delete(stream)
+    return open
   }
 }

@@ -42,7 +42,7 @@ export function mergeGone(run: RunRow, now: number): RunRow | undefined {
 }
 
 function endWithoutReport(run: RunRow): RunState | undefined {
-  const ends: readonly RunState[] = run.wish_desired === "running" ? ["failed", "rejected"] : ["stopped"]
+  const ends: readonly RunState[] = run.wish_desired === "running" ? ["rejected", "failed"] : ["stopped"]
   return ends.find((state) => mayMove("node", run.state, state))
 }
 

@@ -29,7 +29,15 @@ export async function aControlPlane(settings: { quota?: Partial<Quota>; cells?: 
   const quota = { containers: 1000, cpus: 1000, memory_bytes: 1024 ** 4, ...settings.quota }
   await tenant.configure({ tenant_id: tenantId, name: "acme", quota, cells: settings.cells ?? [cellId] })
   const node = (options: Partial<FakeNodeOptions> = {}) => FakeNode.connect({ namespace: bindings.NODE, cellId, ...options })
-  return { tenantId, cellId, tenant, cell: peers.cell(cellId), node, tenantStub: stubs.tenant(tenantId), cellStub: stubs.cell(cellId) }
+  return {
+    tenantId,
+    cellId,
+    tenant,
+    cell: peers.cell(cellId),
+    node,
+    tenantStub: stubs.tenant(tenantId),
+    cellStub: stubs.cell(cellId),
+  }
 }
 
 /** The error of a call that must be refused, as its own properties. */

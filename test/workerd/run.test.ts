@@ -11,17 +11,29 @@ describe("a container's way through the control plane", () => {
     const host = await node({ manual: true })
     const { status, body, replayed } = await tenant.createContainer(aCall(), aCreate({ name: "web" }))
     expect({ status, replayed }).toEqual({ status: 201, replayed: false })
-    expect(body).toMatchObject({ status: "scheduling", name: "web", reason: null, run: { state: "placed", attempt: 1, node_region: "eu-1" } })
+    expect(body).toMatchObject({
+      status: "scheduling",
+      name: "web",
+      reason: null,
+      run: { state: "placed", attempt: 1, node_region: "eu-1" },
+    })
     const run = body.run
     if (!run) throw new Error("no run")
 
     const assignment = await host.assigned(run.id)
-    expect(assignment).toMatchObject({ desired: "running", paused: false, spec: { hostname: "web", image: "registry.example/app:1" } })
+    expect(assignment).toMatchObject({
+      desired: "running",
+      paused: false,
+      spec: { hostname: "web", image: "registry.example/app:1" },
+    })
     await host.acknowledged(host.report([anObservation(run.id, { state: "preparing" })]))
     expect((await tenant.getContainer("web")).status).toBe("pulling")
     host.report([anObservation(run.id, { revision: 2, timings: { start: 7 } })])
     const running = await tenant.wait("web", becomes("running"))
-    expect(running).toMatchObject({ reached: true, container: { status: "running", actions: ["stop", "restart", "kill", "pause"] } })
+    expect(running).toMatchObject({
+      reached: true,
+      container: { status: "running", actions: ["stop", "restart", "kill", "pause"] },
+    })
     expect(Object.keys(running.container.run?.timings ?? {})).toEqual(["committed", "placed", "assigned", "start"])
     host.report([anObservation(run.id, { state: "failed", revision: 3, exit: anExit({ code: 3, log_tail: ["no"] }) })])
     const exited = await tenant.wait("web", becomes("exited"))
