@@ -24,7 +24,10 @@ const containerOf = async (response: Response, status = 200) => {
   return Container.parse(await response.json())
 }
 async function aRunningContainer(fields: object = {}): Promise<Container> {
-  const { id } = await containerOf(await post("/v1/containers", { image: "localhost/hello:latest", ...fields }), 201)
+  const { id } = await containerOf(
+    await post("/v1/containers", { image: "localhost/hello:latest", resources: { cpus: 0.1 }, ...fields }),
+    201,
+  )
   return containerOf(await get(`/v1/containers/${id}/wait?status=running&timeout=10`))
 }
 

@@ -64,13 +64,13 @@ describe.each(callers)("%s", (_, prepare) => {
   })
 })
 
-describe("an operator's key", () => {
-  const token = () => aToken({ subject: `op-${crypto.randomUUID()}` })
-  const create = (by: string, name: string, key: string) =>
-    call("POST", "/v1/admin/tenants", { token: by, body: { name }, headers: { "idempotency-key": key } })
+const anOperator = () => aToken({ subject: `op-${crypto.randomUUID()}` })
+const create = (by: string, name: string, key: string) =>
+  call("POST", "/v1/admin/tenants", { token: by, body: { name }, headers: { "idempotency-key": key } })
 
+describe("an operator's key", () => {
   it("makes one thing however many calls come at once", async () => {
-    const by = await token()
+    const by = await anOperator()
     const name = `t-${crypto.randomUUID()}`
     const answers = await Promise.all(Array.from({ length: 8 }, () => create(by, name, "k")))
     const statuses = answers.map(({ status }) => status)
@@ -83,11 +83,11 @@ describe("an operator's key", () => {
 
   it("is his own: another operator's same key is another key", async () => {
     const names = [`t-${crypto.randomUUID()}`, `t-${crypto.randomUUID()}`]
-    for (const name of names) expect((await create(await token(), name, "shared")).status).toBe(201)
+    for (const name of names) expect((await create(await anOperator(), name, "shared")).status).toBe(201)
   })
 
   it("is free again after a refusal, which changed nothing", async () => {
-    const by = await token()
+    const by = await anOperator()
     const name = `t-${crypto.randomUUID()}`
     await create(by, name, "one")
     expect((await problemOf(await create(by, name, "two"))).code).toBe("name_taken")
@@ -95,7 +95,7 @@ describe("an operator's key", () => {
   })
 
   it("of a call that died is taken over, and finds what that call had made", async () => {
-    const by = await token()
+    const by = await anOperator()
     const name = `t-${crypto.randomUUID()}`
     const made = await (await create(by, name, "k")).json<{ id: string }>()
     // As it is left by a call that died after its change and before its answer was kept.
@@ -110,7 +110,7 @@ describe("an operator's key", () => {
   })
 
   it("keeps no secret that can be read in the directory", async () => {
-    const by = await token()
+    const by = await anOperator()
     const answer = await call("POST", "/v1/admin/join-tokens", { token: by, headers: { "idempotency-key": "secret" } })
     const { join_token } = await answer.json<{ join_token: string }>()
     const again = await call("POST", "/v1/admin/join-tokens", { token: by, headers: { "idempotency-key": "secret" } })

@@ -35,18 +35,16 @@ describe("what anyone may read", () => {
   })
 })
 
-describe("a fault of ours", () => {
-  const broken = (fault: Error) =>
-    newApp(() => {
-      const services = servicesOf(env)
-      const tenant = () => ({ getContainer: () => Promise.reject(fault) })
-      return { ...services, peers: { ...services.peers, tenant } as never }
-    })
-  const ask = async (fault: Error) => {
-    const headers = { authorization: `Bearer ${await aToken({ tenant: "ten_01kaz3v8q0f1x8t1m5y7c2d9e4" as never })}` }
-    return broken(fault).request("/v1/containers/x", { headers }, env)
-  }
+/** Asks a platform whose tenants' objects fail in this way. */
+async function ask(fault: Error): Promise<Response> {
+  const real = servicesOf(env)
+  const tenant = () => ({ getContainer: () => Promise.reject(fault) })
+  const app = newApp(() => ({ ...real, peers: { ...real.peers, tenant } as never }))
+  const headers = { authorization: `Bearer ${await aToken({ tenant: "ten_01kaz3v8q0f1x8t1m5y7c2d9e4" as never })}` }
+  return app.request("/v1/containers/x", { headers }, env)
+}
 
+describe("a fault of ours", () => {
   it("is answered without detail, with the id under which it was logged", async () => {
     const problem = await problemOf(await ask(new Error("the secret is 42")))
     expect(problem).toMatchObject({ status: 500, code: "internal", retryable: true })

@@ -4,7 +4,7 @@
  */
 import { beforeAll, describe, expect, it } from "vitest"
 import { OPERATOR_SCOPE, TENANT_SCOPES } from "../../schema/api.ts"
-import { ERRORS } from "../../schema/errors.ts"
+import type { ErrorCode } from "../../schema/errors.ts"
 import type { CallOptions, TestTenant } from "./api.ts"
 import { aCreatedContainer, aTenant, call, problemOf } from "./api.ts"
 import { TEST_SIGNING_KEY } from "./signing-key.ts"
@@ -76,7 +76,7 @@ export function holdsToTheContract(operation: ContractOperation): void {
     return call(operation.method, path, { ...options, ...(withToken !== undefined && { token: withToken }) })
   }
 
-  async function refuses(withToken: string | undefined, code: keyof typeof ERRORS): Promise<Response> {
+  async function refuses(withToken: string | undefined, code: ErrorCode): Promise<Response> {
     const response = await answer(withToken)
     const problem = await problemOf(response.clone())
     expect(problem.code).toBe(code)

@@ -37,11 +37,10 @@ const NAME = "#/components/schemas/"
 const MAX_DEPTH = 6
 
 export function resolve(schema: JsonSchema, schemas: Schemas): JsonSchema {
-  if (schema.$ref) return { ...resolve(schemas[schema.$ref.slice(NAME.length)] ?? {}, schemas), ...without$ref(schema) }
+  if (schema.$ref) return { ...resolve(schemas[schema.$ref.slice(NAME.length)] ?? {}, schemas), ...schema, $ref: undefined }
   const [only, ...others] = (schema.allOf ?? schema.anyOf ?? schema.oneOf ?? []).filter((part) => part.type !== "null")
   return only && others.length === 0 ? { ...resolve(only, schemas), ...schema } : schema
 }
-const without$ref = ({ $ref: _, ...rest }: JsonSchema): JsonSchema => rest
 
 export function fieldsOf(schema: JsonSchema, schemas: Schemas, prefix = "", depth = 0): Field[] {
   const { properties = {}, required = [] } = resolve(schema, schemas)

@@ -115,12 +115,12 @@ export const mintTenantToken = operation({
   },
   async handle(c, { params, body, ids }) {
     const { clock, directory, keyring } = c.var.services
-    const { id: tenant } = await directory.tenant(params.id)
+    const row = await directory.tenant(params.id)
     const id = ids.make("tok")
     const issuedAtMs = clock.now()
     const expiresAtMs = issuedAtMs + body.expires_in_seconds * 1000
     const scopes = [...new Set(body.scopes)]
-    const access_token = await keyring.sign({ subject: body.subject, tenant, token: id, scopes, issuedAtMs, expiresAtMs })
+    const access_token = await keyring.sign({ subject: body.subject, tenant: row.id, token: id, scopes, issuedAtMs, expiresAtMs })
     const expires_at = new Date(expiresAtMs).toISOString()
     return { status: 201, body: { id, access_token, token_type: "Bearer" as const, expires_at, scope: scopes.join(" ") } }
   },

@@ -1,3 +1,4 @@
+import type * as Rpc from "../../durable/shared/rpc.ts"
 import type { NodeId } from "../../schema/ids.ts"
 import { AppError } from "../../schema/errors.ts"
 import { SUBPROTOCOL } from "../../schema/protocol.ts"
@@ -11,10 +12,9 @@ import { importPublicKey, verifyNodeAssertion } from "../tokens.ts"
  * The names that durable/shared/rpc.ts gives these headers. The worker imports only types from there, and a type is enough to
  * hold both to the same words.
  */
-type RpcHeaders = typeof import("../../durable/shared/rpc.ts")
-const NODE_ID_HEADER: RpcHeaders["NODE_ID_HEADER"] = "x-berth-node-id"
-const CELL_ID_HEADER: RpcHeaders["CELL_ID_HEADER"] = "x-berth-cell-id"
-const NODE_LABELS_HEADER: RpcHeaders["NODE_LABELS_HEADER"] = "x-berth-node-labels"
+const NODE_ID_HEADER: typeof Rpc.NODE_ID_HEADER = "x-berth-node-id"
+const CELL_ID_HEADER: typeof Rpc.CELL_ID_HEADER = "x-berth-cell-id"
+const NODE_LABELS_HEADER: typeof Rpc.NODE_LABELS_HEADER = "x-berth-node-labels"
 
 export const connectNode = operation({
   id: "connectNode",

@@ -74,17 +74,15 @@ describe("silence", () => {
   afterEach(() => void vi.useRealTimers())
 
   it("is broken by keepalives, and no line is lost to them", async () => {
-    let send: (text: string) => void = () => {}
-    const stream = new ReadableStream<Uint8Array>({
-      start: (controller) => void (send = (text) => controller.enqueue(encoder.encode(text))),
-    })
+    const { readable: stream, writable } = new TransformStream<Uint8Array, Uint8Array>()
+    const writer = writable.getWriter()
     const reader = mapLines(stream, { ...upper, keepalive: ": still here\n" }).getReader()
     for (let i = 0; i < 2; i++) {
       const read = reader.read()
       await vi.advanceTimersByTimeAsync(KEEPALIVE_SECONDS * 1000)
       expect(decoder.decode((await read).value)).toBe(": still here\n")
     }
-    send("line\n")
+    void writer.write(encoder.encode("line\n"))
     expect(decoder.decode((await reader.read()).value)).toBe("LINE\n")
   })
 
