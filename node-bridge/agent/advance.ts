@@ -2,8 +2,8 @@
  * One step of a run on its node: from what is recorded, what is wished and what was seen of the host to the one thing to do
  * next. Pure, so that every rule is a row in a test; `run-manager.ts` performs the steps until the answer is `wait`.
  *
- * The rule that all others bend to: a process that may have run is never started again. `starting` is on disk before the
- * first `start`, and from there on only an inspection of the host, in the same boot, can say that nothing ran.
+ * The rule that all others bend to: a process that may have run is never started again. `starting` is written down before
+ * the first `start`, and from there on only an inspection of the host, in the same boot, can say that nothing ran.
  */
 import type { Inspection } from "../runtime/controller.ts"
 import { ended, lost, stoppedBeforeStart } from "./endings.ts"
@@ -73,7 +73,8 @@ function next(record: RunRecord, facts: Facts, nowMs: number): Step {
 /** There is no process. Either it has yet to start, or it was lost. */
 function approach(record: RunRecord, facts: Facts, seen: "absent" | "prepared", nowMs: number): Step {
   const sameBoot = record.boot_id === facts.bootId
-  const mayHaveRun = record.state === "running" || (record.state === "starting" && !sameBoot)
+  // A line may be lost with the boot it was written in, so that of an earlier boot even `preparing` says too little.
+  const mayHaveRun = record.state === "running" || !sameBoot
   if (mayHaveRun) return { kind: "record", record: lost(record, !sameBoot && record.boot_id !== UNKNOWN_BOOT, nowMs) }
   const stopping = stopFor(record, nowMs)
   if (stopping) return { kind: "record", record: stoppedBeforeStart({ ...record, stop: stopping }, nowMs) }

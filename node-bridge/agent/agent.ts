@@ -2,7 +2,6 @@
  * The agent: what this node has to run, made true through the controller and told to the platform. It joins journal, runs,
  * reports, lease, streams and connection, and decides nothing that one of them could.
  */
-import type { RunId } from "../../schema/ids.ts"
 import type { NodeFacts } from "../../schema/node.ts"
 import { LEASE_MARGIN_SECONDS, PROTOCOL_VERSION } from "../../schema/protocol.ts"
 import type { Condition, NodeMessage, Reason } from "../../schema/protocol.ts"
@@ -11,6 +10,7 @@ import type { Controller } from "../runtime/controller.ts"
 import type { Log } from "../log.ts"
 import { explain } from "../log.ts"
 import { Assignments } from "./assignments.ts"
+import type { Found } from "./assignments.ts"
 import { Connection } from "./connection.ts"
 import type { Verdict } from "./connection.ts"
 import { Journal } from "./journal.ts"
@@ -55,11 +55,20 @@ export class Agent {
   #marginSeconds: number = LEASE_MARGIN_SECONDS
   #cancelMaintenance: (() => void) | null = null
 
-  private constructor(options: AgentOptions, journal: Journal, found: { onHost: Set<RunId>; unreadable: Set<RunId> }) {
+  private constructor(options: AgentOptions, journal: Journal, found: Found) {
     const { controller, timers, log, facts, parallelStarts, url, assertion, random } = options
     this.#options = options
     const starts = semaphore(parallelStarts)
-    const deps = { controller, journal, starts, timers, log, bootId: facts.boot_id, reporter: this.#reporter }
+    const deps = {
+      controller,
+      journal,
+      starts,
+      timers,
+      log,
+      bootId: facts.boot_id,
+      reporter: this.#reporter,
+      onComplete: () => this.#journalWhole(journal, found),
+    }
     this.#assignments = new Assignments(deps, found)
     this.#lease = new Lease(timers, () => this.#leaseLost())
     this.#streams = new Streams({
@@ -74,10 +83,10 @@ export class Agent {
 
   /** Takes up what an earlier bridge left: runs go on, ended ones are reported, nothing is condemned yet. */
   static async adopt(options: AgentOptions): Promise<Agent> {
-    const { journal, loaded } = await Journal.open(options.journalDir)
+    const { journal, loaded } = await Journal.open(options.journalDir, options.facts.boot_id)
     for (const run of loaded.unreadable) options.log.error("the journal of a run cannot be read", { run })
     const onHost = new Set(await options.controller.list())
-    const agent = new Agent(options, journal, { onHost, unreadable: new Set(loaded.unreadable) })
+    const agent = new Agent(options, journal, { onHost, unreadable: new Set(loaded.unreadable), incomplete: loaded.incomplete })
     agent.#assignments.adopt(loaded.records)
     agent.#maintain()
     if (loaded.records.length + onHost.size > 0) {
@@ -130,6 +139,12 @@ export class Agent {
     this.#options.log.error("the platform was not heard of for a whole lease: stops what it may no longer run", {})
     const message = "The container was stopped because its host lost touch with the platform."
     this.#stopAll("platform", { code: "lease_lost", message }, this.#stopLimit())
+  }
+
+  /** Until this is on disk, the next bridge takes every run that it does not know for one that may have run. */
+  #journalWhole(journal: Journal, found: Found): void {
+    if (!found.incomplete) return
+    journal.whole().catch((error: unknown) => this.#options.log.error("could not mark the journal", { error: explain(error) }))
   }
 
   #send(message: NodeMessage): void {

@@ -8,7 +8,7 @@ import { RunId } from "../../schema/ids.ts"
 import { Assignment } from "../../schema/protocol.ts"
 import type { Observation, Reason } from "../../schema/protocol.ts"
 import { explain } from "../log.ts"
-import { newRecord, observationOf, UNKNOWN_BOOT } from "./record.ts"
+import { EARLIER_BOOT, newRecord, observationOf, UNKNOWN_BOOT } from "./record.ts"
 import type { RunRecord } from "./record.ts"
 import type { Reporter } from "./reporter.ts"
 import { RunManager } from "./run-manager.ts"
@@ -26,6 +26,15 @@ const Addressed = z.looseObject({ run_id: RunId, desired: z.unknown() })
 
 export interface AssignmentsDeps extends Omit<RunManagerDeps, "report" | "gone"> {
   readonly reporter: Reporter
+  /** The first complete set is dealt with. */
+  readonly onComplete: () => void
+}
+
+/** What the bridge found when it began. */
+export interface Found {
+  readonly onHost: ReadonlySet<RunId>
+  readonly unreadable: ReadonlySet<RunId>
+  readonly incomplete: boolean
 }
 
 export class Assignments {
@@ -33,15 +42,14 @@ export class Assignments {
   readonly #managers = new Map<RunId, RunManager>()
   /** Runs of which something was on the host when the bridge began: the host is looked at before anything is done. */
   readonly #foundOnHost: ReadonlySet<RunId>
-  /** Runs whose journal cannot be read: they may have run, so that only a look at the host can tell. */
-  readonly #unreadable: ReadonlySet<RunId>
+  readonly #journal: { readonly unreadable: ReadonlySet<RunId>; readonly incomplete: boolean }
   /** Until the first complete set nobody knows which leftovers are wanted. */
   #knowsAll = false
 
-  constructor(deps: AssignmentsDeps, found: { onHost: ReadonlySet<RunId>; unreadable: ReadonlySet<RunId> }) {
+  constructor(deps: AssignmentsDeps, found: Found) {
     this.#deps = deps
     this.#foundOnHost = found.onHost
-    this.#unreadable = found.unreadable
+    this.#journal = found
   }
 
   get all(): readonly RunManager[] {
@@ -65,6 +73,7 @@ export class Assignments {
       if (runId) wanted.add(runId)
     }
     for (const [runId, manager] of this.#managers) if (!wanted.has(runId)) manager.drop()
+    if (!this.#knowsAll) this.#deps.onComplete()
     this.#knowsAll = true
     for (const manager of this.#managers.values()) {
       if (!manager.dropped) this.#deps.reporter.observe(observationOf(manager.record))
@@ -117,14 +126,20 @@ export class Assignments {
       return assignment.run_id
     }
     const fresh = newRecord(assignment, this.#deps.bootId, this.#deps.timers.now())
-    const mayHaveRun = this.#unreadable.has(assignment.run_id)
-    const record = mayHaveRun ? { ...fresh, state: "starting" as const, boot_id: UNKNOWN_BOOT } : fresh
-    const seen = mayHaveRun || this.#foundOnHost.has(assignment.run_id) ? null : ({ kind: "absent" } as const)
+    const lostBoot = this.#mayHaveRunIn(assignment.run_id)
+    const record = lostBoot === null ? fresh : { ...fresh, boot_id: lostBoot }
+    const seen = lostBoot !== null || this.#foundOnHost.has(assignment.run_id) ? null : ({ kind: "absent" } as const)
     const manager = new RunManager(this.#managerDeps(), record, seen, false)
     // Its end was told before the journal forgot it, or it never began: there is nothing to say but that it is gone.
     if (assignment.desired === "removed") manager.drop()
     this.#add(manager)
     return assignment.run_id
+  }
+
+  /** The boot in which a run that the journal does not know may have run already; null: it is new. */
+  #mayHaveRunIn(runId: RunId): string | null {
+    if (this.#journal.unreadable.has(runId)) return UNKNOWN_BOOT
+    return this.#journal.incomplete && !this.#knowsAll ? EARLIER_BOOT : null
   }
 
   /** One assignment that cannot be read must not cut the node off for all others: its run alone is rejected. */
@@ -149,7 +164,7 @@ export class Assignments {
   }
 
   #managerDeps(): RunManagerDeps {
-    const { reporter, ...deps } = this.#deps
+    const { reporter, onComplete: _, ...deps } = this.#deps
     return {
       ...deps,
       report: (record) => reporter.observe(observationOf(record)),

@@ -47,8 +47,10 @@ export type RunProgress = z.infer<typeof RunProgress>
 export const RunRecord = RunProgress.extend({ assignment: Assignment })
 export type RunRecord = z.infer<typeof RunRecord>
 
-/** A record that stands in for one that cannot be read: nobody knows when it was written. */
+/** Stands in for a record that cannot be read: nobody knows when it was written. */
 export const UNKNOWN_BOOT = ""
+/** Stands in for a record that may have been lost when the host restarted. */
+export const EARLIER_BOOT = "earlier"
 
 export const newRecord = (assignment: Assignment, bootId: string, nowMs: number): RunRecord => ({
   assignment,

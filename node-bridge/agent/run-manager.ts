@@ -22,6 +22,7 @@ import type { HeldRun, VerbDeps } from "./verbs.ts"
 export interface RunManagerDeps extends VerbDeps {
   readonly journal: Pick<Journal, "write" | "forget">
   readonly log: Log
+  readonly bootId: string
   /** The record changed in a way that others should hear of. */
   readonly report: (record: RunRecord) => void
   /** Nothing of the run is left on this host. */
@@ -229,7 +230,7 @@ export class RunManager {
       },
       become: (next) => this.#become(next),
       see: (next) => this.#see(next),
-      onDisk: () => this.#onDisk(),
+      written: () => this.#written(),
       abortable: (run) => this.#abortable(run),
     }
   }
@@ -275,22 +276,22 @@ export class RunManager {
     this.#record = record
     if (news) this.#deps.report(record)
     if (record.released) this.#settled.resolve()
-    // `ready` passes at once into `starting`, which waits for its own line; a run found `preparing` is prepared again.
-    if (record.state !== "ready") this.#save()
+    this.#save()
   }
 
-  /** Begins to write the record down; whoever must be sure of it waits for `#onDisk`. */
+  /** Writes the record down; a verb that depends on it asks again by `#written`, and fails with it. */
   #save(): void {
-    this.#onDisk().catch((error: unknown) => {
+    try {
+      this.#written()
+    } catch (error) {
       this.#deps.log.error("could not write a run's journal", { run: this.runId, error: explain(error) })
-    })
+    }
   }
 
-  async #onDisk(): Promise<void> {
-    const record = this.#record
-    if (this.#saved === record) return
-    await this.#deps.journal.write(record)
-    this.#saved = record
+  #written(): void {
+    if (this.#saved === this.#record) return
+    this.#deps.journal.write(this.#record)
+    this.#saved = this.#record
   }
 }
 

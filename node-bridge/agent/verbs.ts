@@ -1,5 +1,5 @@
 /**
- * The steps of a run that touch its host, each with what must be on disk before it: `starting` before `start`; a stop before
+ * The steps of a run that touch its host, each with what must be written down before it: `starting` before `start`; a stop before
  * its first signal, so that the blame survives; the end before `release`, which destroys the evidence. `running` need not
  * be: an inspection finds it again.
  */
@@ -18,8 +18,8 @@ export interface HeldRun {
   readonly seen: Inspection | null
   become(record: RunRecord): void
   see(seen: Inspection): void
-  /** Resolves when the record as it is now is on disk. */
-  onDisk(): Promise<void>
+  /** Returns when the record as it is now would survive this process. Throws when it cannot be written. */
+  written(): void
   /** Runs what a changed wish calls off. */
   abortable<T>(run: (signal: AbortSignal) => Promise<T>): Promise<T>
 }
@@ -28,7 +28,6 @@ export interface VerbDeps {
   readonly controller: Controller
   readonly starts: Semaphore
   readonly timers: Timers
-  readonly bootId: string
 }
 
 export type HostStep = Exclude<Step, { kind: "wait" | "record" | "remove" }>
@@ -44,13 +43,13 @@ export async function perform(step: HostStep, run: HeldRun, deps: VerbDeps): Pro
     case "start":
       return start(run, deps)
     case "ask": {
-      await run.onDisk()
+      run.written()
       const signal = run.record.assignment.spec.stop.signal ?? (await controller.stopSignal(run.runId)) ?? "SIGTERM"
       await controller.signal(run.runId, signal)
       return stopping(run, { signalled_at_ms: timers.now() })
     }
     case "kill":
-      await run.onDisk()
+      run.written()
       await controller.signal(run.runId, "SIGKILL")
       return stopping(run, { signalled_at_ms: run.record.stop?.signalled_at_ms ?? timers.now(), killed_at_ms: timers.now() })
     case "pause":
@@ -60,7 +59,7 @@ export async function perform(step: HostStep, run: HeldRun, deps: VerbDeps): Pro
       await controller.unpause(run.runId)
       return paused(run, false, timers.now())
     case "release":
-      await run.onDisk()
+      run.written()
       await controller.release(run.runId)
       return run.become({ ...run.record, released: true })
   }
@@ -74,19 +73,18 @@ async function prepare(clear: boolean, run: HeldRun, { controller, timers }: Ver
   run.become(known.state === "preparing" ? risen(known, "ready", timers.now()) : known)
 }
 
-async function start(run: HeldRun, { controller, starts, timers, bootId }: VerbDeps): Promise<void> {
+async function start(run: HeldRun, { controller, starts, timers }: VerbDeps): Promise<void> {
   const askedAt = performance.now()
   const giveBack = await run.abortable((signal) => starts.acquire(signal))
   try {
-    const turnAt = performance.now()
-    if (run.record.state !== "starting") run.become({ ...risen(run.record, "starting", timers.now()), boot_id: bootId })
-    await run.onDisk()
-    const own = { start_queue: round(turnAt - askedAt), journal: round(performance.now() - turnAt) }
+    const queued = { start_queue: round(performance.now() - askedAt) }
+    if (run.record.state !== "starting") run.become(risen(run.record, "starting", timers.now()))
+    run.written()
     const { started_at_ms, timings } = await controller.start(run.record.assignment)
     run.become({
       ...risen(run.record, "running", timers.now()),
       started_at_ms,
-      timings: { ...run.record.timings, ...own, ...timings },
+      timings: { ...run.record.timings, ...queued, ...timings },
     })
     run.see({ kind: "running", paused: false, started_at_ms })
   } finally {

@@ -70,7 +70,11 @@ describe("a run found after a restart of the bridge", () => {
       "→ failed host_restarted by host",
     ],
     ["starting by a journal that cannot be read", row({ state: "starting", boot_id: "" }), "→ failed process_lost by host"],
-    ["ready before the host restarted never ran", row({ state: "ready", boot_id: "other" }), "prepare"],
+    [
+      "ready before the host restarted: a later line may be lost",
+      row({ state: "ready", boot_id: "other" }),
+      "→ failed host_restarted by host",
+    ],
     ["running, and there is no trace", row({ state: "running" }), "→ failed process_lost by host"],
     ["running before the host restarted", row({ state: "running", boot_id: "other" }), "→ failed host_restarted by host"],
     ["unknown to the journal, and it runs", row({}, { seen: RUNNING }), "→ running"],

@@ -43,22 +43,28 @@ class Life {
     })
   }
   #call(name: string, run: () => unknown): unknown {
-    if (this.dead) return new Promise(() => {})
+    if (this.dead) return this.#never(name)
     if (!COUNTED.has(name)) return run()
     this.trail.push(name)
     this.deeds += 1
     const last = this.deeds === this.#at
-    if (last && this.#when === "before") return this.#die()
+    if (last && this.#when === "before") return this.#die(name)
     const result = run()
     this.#underWay.push(result)
-    return last ? Promise.resolve(result).then(() => this.#die()) : result
+    if (!last) return result
+    return result instanceof Promise ? result.then(() => this.#die(name)) : this.#die(name)
   }
   /** What the kernel was asked to do is done, whoever asked is dead or not. */
   async settled(): Promise<void> {
     await Promise.allSettled(this.#underWay)
   }
-  #die(): Promise<never> {
+  #die(name: string): Promise<never> {
     this.dead = true
+    return this.#never(name)
+  }
+  /** A verb of a dead bridge never comes back; a line that it writes is just not there. */
+  #never(name: string): Promise<never> {
+    if (name === "write") throw new Error("dead")
     return new Promise(() => {})
   }
 }
@@ -72,7 +78,7 @@ interface World {
 }
 
 async function bridge(world: World, life: Life): Promise<Assignments> {
-  const { journal, loaded } = await Journal.open(world.dir)
+  const { journal, loaded } = await Journal.open(world.dir, BOOT)
   const controller: Controller = life.wrap<Controller>(world.host)
   const reporter = new Reporter()
   const onHost = new Set(await world.host.list())
@@ -85,8 +91,9 @@ async function bridge(world: World, life: Life): Promise<Assignments> {
       log: silentLog,
       bootId: BOOT,
       reporter,
+      onComplete: () => {},
     },
-    { onHost, unreadable: new Set(loaded.unreadable) },
+    { onHost, unreadable: new Set(loaded.unreadable), incomplete: loaded.incomplete },
   )
   assignments.adopt(loaded.records)
   reporter.attach((report) => {
@@ -193,7 +200,7 @@ async function tell(story: Story, at: number, when: "before" | "after"): Promise
   expect(new Set(ends.map(({ state }) => state))).toEqual(new Set([story.ends]))
   expect(await host.list()).toEqual([])
   expect(host.everStarted).toBe(story.starts)
-  expect(await readdir(dir.path)).toEqual([])
+  expect(await readdir(dir.path)).toEqual(["boot"])
   await assignments.close()
   await host.close()
   return life.deeds
