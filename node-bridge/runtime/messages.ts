@@ -33,7 +33,7 @@ const quote = (text: string) => `“${text.length > 200 ? `${text.slice(0, 200)}
 const ROWS: readonly Row[] = [
   // The working directory first: its messages speak of missing files too.
   {
-    when: /chdir|\bcwd\b|working directory|mkdir.*cwd/i,
+    when: /not a directory|chdir|\bcwd\b|working directory|mkdir.*cwd/i,
     code: "workdir_invalid",
     exitCode: 126,
     retryable: false,

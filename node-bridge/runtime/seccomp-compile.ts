@@ -29,9 +29,6 @@ export function compileSeccomp(scratchDir: string): Buffer {
     "int seccomp_rule_add_array(void *context, uint32_t action, int call, unsigned int count, const void *tests)",
   )
   const exportBpf = lib.func("int seccomp_export_bpf(void *context, int fd)")
-  const checked = (what: string, result: number) => {
-    if (result < 0) throw new Error(`libseccomp: ${what}: ${result}`)
-  }
 
   const context: unknown = init(errno(EPERM))
   if (context === null) throw new Error("libseccomp: no context")
@@ -58,6 +55,10 @@ export function compileSeccomp(scratchDir: string): Buffer {
     release(context)
     unlinkIfThere(file)
   }
+}
+
+function checked(what: string, result: number): void {
+  if (result < 0) throw new Error(`libseccomp: ${what}: ${result}`)
 }
 
 /** `struct scmp_arg_cmp[]`: argument, operator (32 bits each), two operands (64 bits each). */

@@ -1,0 +1,67 @@
+import fc from "fast-check"
+import { readFileSync } from "node:fs"
+import { expect, test } from "vitest"
+import { composeSpec } from "../../../node-bridge/oci/spec.ts"
+import type { SpecInput } from "../../../node-bridge/oci/spec.ts"
+import { anAssignment } from "../../support/assignments.ts"
+
+const RUN = "run_01kax0000000000000000000ab"
+
+function anInput(
+  changes: Partial<SpecInput> & { spec?: NonNullable<Parameters<typeof anAssignment>[0]>["spec"] } = {},
+): SpecInput {
+  const { spec, ...rest } = changes
+  return {
+    run: { ...anAssignment({ spec }), run_id: RUN as SpecInput["run"]["run_id"] },
+    args: ["/bin/sh", "-c", "true"],
+    env: ["PATH=/bin"],
+    workdir: "/",
+    user: { uid: 0, gid: 0, additionalGids: [], home: "/root" },
+    range: { hostBase: 1_879_048_192, size: 65_536 },
+    paths: { root: "/m/root", sys: "/m/sys", etc: "/m/etc", netns: "/proc/7/fd/20", userns: "/proc/7/fd/21" },
+    host: { architecture: "amd64", cgroupVersion: 1, maxOpenFiles: 1_048_576 },
+    seccompBpf: "AAAA",
+    ...rest,
+  }
+}
+
+test.each([
+  ["hardened-crun", anInput()],
+  ["hardened-runc", anInput({ paths: { ...anInput().paths, userns: null }, seccompBpf: null })],
+  [
+    "hardened-user-read-only",
+    anInput({ user: { uid: 1000, gid: 1000, additionalGids: [5], home: "/" }, spec: { read_only: true, tty: true } }),
+  ],
+])("%s is the file that was reviewed", (name, input) => {
+  const golden: unknown = JSON.parse(readFileSync(new URL(`../../golden/oci/${name}.json`, import.meta.url), "utf8"))
+  expect(composeSpec(input)).toEqual(golden)
+})
+
+test("whatever a tenant writes stays in the process, the host name and the limits", () => {
+  const text = fc.string({ maxLength: 50 })
+  fc.assert(
+    fc.property(fc.array(text), fc.array(text), text, (args, env, hostname) => {
+      const made = composeSpec(anInput({ args, env, workdir: `/${hostname}`, spec: { hostname: hostname.slice(0, 63) } }))
+      const plain = composeSpec(anInput())
+      expect({ ...made, process: plain.process, hostname: plain.hostname }).toEqual(plain)
+      expect(Object.keys(made.annotations ?? {})).toEqual(["run.oci.seccomp_bpf_data"])
+    }),
+  )
+})
+
+test("limits are in the kernel's units and within its bounds", () => {
+  const of = (cpus: number, memory_bytes: number, pids: number) =>
+    composeSpec(anInput({ spec: { resources: { cpus, memory_bytes, pids } } })).linux.resources
+  expect(of(0.5, 64 << 20, 9)).toMatchObject({
+    cpu: { quota: 50_000, period: 100_000, shares: 512 },
+    memory: { limit: 64 << 20, swap: 64 << 20 },
+    pids: { limit: 9 },
+  })
+  expect(of(0.01, 8 << 20, 1).cpu).toMatchObject({ quota: 1000, shares: 10 })
+  expect(of(1024, 8 << 20, 1).cpu.shares).toBe(262_144)
+})
+
+test("open files never exceed what the bridge itself may open", () => {
+  const limits = composeSpec(anInput({ host: { ...anInput().host, maxOpenFiles: 4096 } })).process.rlimits
+  expect(limits[0]).toEqual({ type: "RLIMIT_NOFILE", soft: 4096, hard: 4096 })
+})
