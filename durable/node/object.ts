@@ -8,20 +8,22 @@
 import { DurableObject } from "cloudflare:workers"
 import { AppError } from "../../schema/errors.ts"
 import type { CellId, NodeId, RunId } from "../../schema/ids.ts"
-import { isTerminal } from "../../schema/lifecycle.ts"
 import migrations from "../../schema/migrations/node/migrations.js"
 import {
   type Assignment, CLOSE, type Command, HEARTBEAT_SECONDS, LEASE_MARGIN_SECONDS, LEASE_SECONDS, type LogOptions,
-  MAX_ASSIGNMENTS_PER_MESSAGE, type NodeMessage, type Observation, PROTOCOL_VERSION, type Reason, STREAM_CREDIT_BYTES, SUBPROTOCOL,
+ type NodeMessage, PROTOCOL_VERSION, type Reason, STREAM_CREDIT_BYTES, SUBPROTOCOL,
 } from "../../schema/protocol.ts" // prettier-ignore
 import { Alarms } from "../shared/alarms.ts"
 import { migrateOnce, openDatabase } from "../shared/database.ts"
 import { type Env, type Peers, peersOf, systemClock } from "../shared/ports.ts"
 import { CELL_ID_HEADER, NODE_ID_HEADER, NODE_LABELS_HEADER, type NodeRpc, type NodeStatus } from "../shared/rpc.ts"
+import { AssignmentSet } from "./assignment-set.ts"
+import { CellLink, DISCONNECTED } from "./cell-link.ts"
 import { Commands } from "./commands.ts"
-import { afterRestart, inParts, isFresh, LEASE_MS, leaseAt, mayReceive } from "./session.ts"
+import { afterRestart, isFresh, LEASE_MS, leaseAt, mayReceive } from "./session.ts"
+import { Reports } from "./reports.ts"
 import { close, readMessage, send, Sockets } from "./sockets.ts"
-import { type AssignmentRow, destroying, type NodeRow, NodeStore, orphaning, rowOf } from "./store.ts"
+import { type AssignmentRow, type NodeRow, NodeStore, orphaning } from "./store.ts"
 import { Streams } from "./streams.ts"
 
 /** When a cell or a tenant did not answer. */
@@ -31,10 +33,6 @@ const TRY_AGAIN_LATER = 1013
 
 const LAPSED: Reason = { code: "node_lost", message: "The node that ran this container was not heard of for too long." }
 const FORGOTTEN: Reason = { code: "node_forgotten", message: "The node that ran this container was taken away." }
-const DISCONNECTED: Reason = { code: "node_disconnected", message: "The node is not connected." }
-
-/** Characters of an assignment's message, near enough. */
-const sizeOf = (row: AssignmentRow) => JSON.stringify(row.body).length
 
 type Hello = NodeMessage & { type: "hello" }
 type Report = NodeMessage & { type: "report" }
@@ -47,12 +45,10 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
   readonly #sockets: Sockets
   readonly #commands = new Commands()
   readonly #streams: Streams
+  readonly #set: AssignmentSet
+  readonly #reports: Reports
+  readonly #cell: CellLink
   #heardMs: number | null = null
-  /** Reports in the order they came; calls to the cell in the order of what they tell. */
-  #reports: Promise<void> = Promise.resolve()
-  #cellCalls: Promise<void> = Promise.resolve()
-  /** Counts what the cell is to hear, so that an answered call clears only the mark of what it told. */
-  #cellChanges = 0
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env)
@@ -64,6 +60,9 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
       credit: (stream, bytes) => this.#tell({ type: "stream_credit", stream, bytes }),
       closed: (stream) => this.#tell({ type: "stream_close", stream }),
     })
+    this.#set = new AssignmentSet(this.#store, this.#sockets, (rows) => this.#armLease(rows))
+    this.#reports = new Reports(this.#store, this.#set, this.#peers)
+    this.#cell = new CellLink(this.#store, this.#peers, () => this.#alarms.atLatest(this.#clock.now() + RETRY_MS))
     this.#alarms = new Alarms(ctx.storage, this.#clock, [
       () => this.#store.node()?.lease_until_ms ?? null,
       () => (this.#store.node()?.cell_due || this.#store.orphaned().length > 0 ? this.#clock.now() + RETRY_MS : null),
@@ -111,11 +110,10 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
       case "hello":
         return this.#greet(socket, message)
       case "report":
-        this.#reports = this.#reports.then(() => this.#forward(socket, message))
-        return this.#reports
+        return this.#forward(socket, message)
       case "condition":
         this.#store.updateNode({ condition: message.condition, cell_due: true })
-        return this.#tellCell()
+        return this.#cell.tell()
       case "command_result":
         return this.#commands.answered(message.id, message.error, message.data)
       case "stream_end":
@@ -137,10 +135,7 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
     const node = this.#store.node()
     // A node is known from its first session on, before any cell can name it. A forgotten one runs nothing any more.
     if (node === undefined || node.forgotten) return { connected: false }
-    this.#changeSet(
-      list.flatMap((body) => this.#accept(body)),
-      [],
-    )
+    this.#set.assign(list)
     return { connected: this.#sockets.open() !== undefined && isFresh(this.#clock.now(), this.#lastSeen(node)) }
   }
 
@@ -174,7 +169,7 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
     const node = this.#store.node()
     if (node === undefined) return
     this.#store.updateNode({ forgotten: true, connected: false, last_seen_ms: this.#lastSeen(node), lease_until_ms: null })
-    this.#changeSet(
+    this.#set.change(
       this.#store.live().map((row) => orphaning(row, FORGOTTEN)),
       [],
     )
@@ -190,7 +185,7 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
       const node = this.#store.node()
       if (node === undefined) return
       if (node.lease_until_ms !== null && node.lease_until_ms <= this.#clock.now()) this.#checkLease(node)
-      await this.#tellCell()
+      await this.#cell.tell()
       await this.#tellOrphans(node.node_id)
     })
   }
@@ -200,7 +195,7 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
   async #greet(socket: WebSocket, { facts, condition }: Hello): Promise<void> {
     this.#sockets.moveTo(socket, "greeting", 0)
     this.#store.updateNode({ facts, condition, connected: true, last_seen_ms: this.#clock.now(), cell_due: true })
-    await this.#tellCell()
+    await this.#cell.tell()
     const node = this.#store.node()
     if (node === undefined || socket !== this.#sockets.current()) return
     send(socket, {
@@ -211,11 +206,7 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
       lease_seconds: LEASE_SECONDS,
       lease_margin_seconds: LEASE_MARGIN_SECONDS,
     })
-    const all = this.#store.assignments()
-    for (const { items, more } of inParts(all, MAX_ASSIGNMENTS_PER_MESSAGE, sizeOf)) {
-      send(socket, { type: "complete", results_in: node.version, assignments: items.map((row) => row.body), more })
-    }
-    this.#sockets.moveTo(socket, "open", node.version)
+    this.#set.sendComplete(socket)
   }
 
   async #disconnected(): Promise<void> {
@@ -223,7 +214,7 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
     if (this.#sockets.current() !== undefined || !node?.connected) return
     this.#endSession()
     this.#store.updateNode({ connected: false, last_seen_ms: this.#lastSeen(node), cell_due: true })
-    await this.#tellCell()
+    await this.#cell.tell()
   }
 
   /** What lived in the session's memory goes with it; callers are told and may ask again. */
@@ -245,87 +236,15 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
     if (open) send(open.socket, message)
   }
 
-  /* Assignments. */
-
-  /** The row to write for an assignment; none when it says nothing new, or would revive what must be destroyed. */
-  #accept(body: Assignment): AssignmentRow[] {
-    const known = this.#store.assignment(body.run_id)
-    if (known?.desired === "removed" && body.desired !== "removed") return []
-    const row = rowOf(body, known)
-    return known && JSON.stringify(known.body) === JSON.stringify(body) ? [] : [row]
-  }
-
-  #changeSet(upsert: readonly AssignmentRow[], remove: readonly RunId[]): void {
-    if (upsert.length === 0 && remove.length === 0) return
-    const parts = inParts(upsert, MAX_ASSIGNMENTS_PER_MESSAGE, sizeOf)
-    for (const { items, more } of parts) this.#changePart(items, more ? [] : remove)
-  }
-
-  /** Changes the set and sends the change to an open session; one that does not hold the set before it must start anew. */
-  #changePart(upsert: readonly AssignmentRow[], remove: readonly RunId[]): void {
-    const node = this.#store.node()
-    if (node === undefined) return
-    const version = node.version + 1
-    this.#store.transaction(() => {
-      for (const row of upsert) this.#store.put(row)
-      for (const run of remove) this.#store.remove(run)
-      this.#store.updateNode({ version })
-    })
-    this.#armLease(node, upsert)
-    const open = this.#sockets.open()
-    if (open === undefined) return
-    if (open.version !== node.version) return close(open.socket, CLOSE.resync, "the assignments do not chain")
-    const bodies = upsert.map((row) => row.body)
-    send(open.socket, { type: "increment", applies_to: node.version, results_in: version, upsert: bodies, remove: [...remove] })
-    this.#sockets.moveTo(open.socket, "open", version)
-  }
-
-  /* Reports. */
-
   async #forward(socket: WebSocket, report: Report): Promise<void> {
     try {
-      const mine = report.observations.flatMap((seen) => this.#ofMine(seen.run_id).map((row) => ({ row, seen })))
-      const gone = report.gone.flatMap((run) => this.#ofMine(run))
-      await this.#observe(mine, gone)
-      this.#settleReport(mine, gone)
+      const node = this.#store.node()
+      if (node) await this.#reports.forward(node.node_id, report)
       send(socket, { type: "report_ack", seq: report.seq })
     } catch (error) {
       console.error("a report could not be stored; the session is dropped, so that it is sent again", error)
       close(socket, TRY_AGAIN_LATER, "the report could not be stored now")
     }
-  }
-
-  #ofMine(run: RunId): AssignmentRow[] {
-    const row = this.#store.assignment(run)
-    return row ? [row] : []
-  }
-
-  async #observe(mine: readonly { row: AssignmentRow; seen: Observation }[], gone: readonly AssignmentRow[]): Promise<void> {
-    const node = this.#store.node()
-    if (node === undefined) return
-    const tenants = new Set([...mine.map(({ row }) => row.tenant_id), ...gone.map((row) => row.tenant_id)])
-    const answers = await Promise.all(
-      [...tenants].map((tenant) => {
-        const observations = mine.filter(({ row }) => row.tenant_id === tenant).map(({ seen }) => seen)
-        const left = gone.filter((row) => row.tenant_id === tenant).map((row) => row.run_id)
-        return this.#peers.tenant(tenant).observe(node.node_id, observations, left)
-      }),
-    )
-    const unknown = answers.flatMap((answer) => answer.unknown).flatMap((run) => this.#ofMine(run))
-    this.#changeSet(unknown.filter((row) => row.desired !== "removed").map(destroying), [])
-  }
-
-  #settleReport(mine: readonly { row: AssignmentRow; seen: Observation }[], gone: readonly AssignmentRow[]): void {
-    for (const { row, seen } of mine) {
-      const known = this.#store.assignment(row.run_id)
-      if (known && !known.ended && isTerminal(seen.state)) this.#store.put({ ...known, ended: true })
-    }
-    // A run whose tenant has yet to hear that it was given up stays until then.
-    const removable = gone.flatMap((row) => this.#ofMine(row.run_id)).filter((row) => row.orphaned === null)
-    this.#changeSet(
-      [],
-      removable.map((row) => row.run_id),
-    )
   }
 
   /* Lease. */
@@ -335,8 +254,9 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
     return times.length === 0 ? null : Math.max(...times)
   }
 
-  #armLease(node: NodeRow, upsert: readonly AssignmentRow[]): void {
-    if (node.lease_until_ms !== null || node.forgotten || !upsert.some((row) => !row.ended)) return
+  #armLease(upsert: readonly AssignmentRow[]): void {
+    const node = this.#store.node()
+    if (!node || node.lease_until_ms !== null || node.forgotten || !upsert.some((row) => !row.ended)) return
     const lease_until_ms = this.#clock.now() + LEASE_MS
     this.#store.updateNode({ lease_until_ms })
     this.#alarms.atLatest(lease_until_ms)
@@ -357,7 +277,7 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
   /** What must be destroyed stays in the set, so that a node that comes back does so. */
   #lapse(node: NodeRow): void {
     this.#store.updateNode({ lease_until_ms: null, connected: false, last_seen_ms: this.#lastSeen(node), cell_due: true })
-    this.#changeSet(
+    this.#set.change(
       this.#store.live().map((row) => orphaning(row, LAPSED)),
       [],
     )
@@ -376,33 +296,6 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
   }
 
   /* Outbox. */
-
-  /** Tells the cell what this node is and whether it may be given runs, as of now; if that fails the alarm does it again. */
-  #tellCell(): Promise<void> {
-    this.#cellChanges++
-    this.#cellCalls = this.#cellCalls.then(() => this.#callCell())
-    return this.#cellCalls
-  }
-
-  async #callCell(): Promise<void> {
-    const node = this.#store.node()
-    if (!node?.cell_due || node.facts === null || node.forgotten) return
-    const { node_id, cell_id, facts, condition, connected } = node
-    const ready = connected && (condition?.accepting ?? false)
-    const reason = connected ? (condition?.reason ?? null) : DISCONNECTED
-    const telling = this.#cellChanges
-    try {
-      const { hostname, capacity, profiles } = facts
-      const labels = { ...facts.labels, ...node.operator_labels }
-      const cell = this.#peers.cell(cell_id)
-      if (connected) await cell.registerNode(cell_id, { node_id, hostname, capacity, labels, profiles })
-      await cell.setNodeReady(node_id, ready, reason)
-      if (telling === this.#cellChanges) this.#store.updateNode({ cell_due: false })
-    } catch (error) {
-      console.error("the cell could not be told of this node and will be again", error)
-      this.#alarms.atLatest(this.#clock.now() + RETRY_MS)
-    }
-  }
 
   async #tellOrphans(nodeId: NodeId): Promise<void> {
     for (const [tenant, rows] of Map.groupBy(this.#store.orphaned(), (row) => row.tenant_id)) {

@@ -108,7 +108,7 @@ export class Streams {
 
   #forget(stream: number): Stream | undefined {
     const open = this.#open.get(stream)
-    clearInterval(open?.keepalive)
+    if (open) clearInterval(open.keepalive)
     this.#open.delete(stream)
     return open
   }

@@ -47,19 +47,19 @@ describe("two observations of one run", () => {
   })
 })
 
-describe("the public status", () => {
-  const aWish = (desired: Desired, changes: Partial<WishView> = {}): WishView => ({
+const aWish = (desired: Desired, changes: Partial<WishView> = {}): WishView => ({
     desired, desiredSinceMs: 500, stopTimeoutSeconds: 10, nextRunAtMs: null, restarting: false, ...changes,
   }) // prettier-ignore
-  const aRun = (state: RunState, changes = {}) => ({
-    state,
-    sinceMs: 700,
-    paused: false,
-    present: true,
-    reason: null,
-    ...changes,
-  })
+const aRun = (state: RunState, changes = {}) => ({
+  state,
+  sinceMs: 700,
+  paused: false,
+  present: true,
+  reason: null,
+  ...changes,
+})
 
+describe("the public status", () => {
   const WHILE_RUNNING: Record<RunState, Status> = {
     pending: "scheduling", placed: "scheduling", accepted: "pulling", preparing: "pulling", ready: "starting", starting: "starting",
     running: "running", completed: "exited", failed: "exited", rejected: "exited", stopped: "exited", orphaned: "lost",

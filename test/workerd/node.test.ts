@@ -1,4 +1,4 @@
-import { runDurableObjectAlarm } from "cloudflare:test"
+import { evictDurableObject, runDurableObjectAlarm } from "cloudflare:test"
 import { afterEach, describe, expect, it, vi } from "vitest"
 import type { LogOptions } from "../../schema/protocol.ts"
 import { CLOSE, LEASE_SECONDS, STREAM_CREDIT_BYTES } from "../../schema/protocol.ts"
@@ -136,6 +136,16 @@ describe("a node's lease", () => {
     expect((await tenant.wait(id, { status: "lost", run: null, timeout_ms: 5_000 })).reached).toBe(true)
   })
 
+  it("gets a full term more when the platform went down with the socket", async () => {
+    const { tenant, id, nodeObject, nodeStub } = await aRunningContainer()
+    vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + LEASE_SECONDS * 1000 - 100 })
+    await evictDurableObject(nodeStub, { webSockets: "close" })
+    expect((await nodeObject.status()).connected).toBe(false)
+    vi.setSystemTime(Date.now() + 1_000)
+    await runDurableObjectAlarm(nodeStub)
+    expect((await tenant.getContainer(id)).status).toBe("running")
+  })
+
   it("is not needed by a node without live runs", async () => {
     const { node } = await aControlPlane()
     const host = await node()
@@ -163,15 +173,15 @@ describe("removal from a node that is away", () => {
   })
 })
 
-describe("commands and logs", () => {
-  const streamOf = async (host: FakeNode) => {
-    await expect.poll(() => host.received.some((message) => message.type === "stream_open")).toBe(true)
-    const opened = host.received.findLast((message) => message.type === "stream_open")
-    if (opened?.type !== "stream_open") throw new Error("no stream")
-    return opened
-  }
-  const credited = (host: FakeNode) => host.received.reduce((sum, m) => sum + (m.type === "stream_credit" ? m.bytes : 0), 0)
+const streamOf = async (host: FakeNode) => {
+  await expect.poll(() => host.received.some((message) => message.type === "stream_open")).toBe(true)
+  const opened = host.received.findLast((message) => message.type === "stream_open")
+  if (opened?.type !== "stream_open") throw new Error("no stream")
+  return opened
+}
+const credited = (host: FakeNode) => host.received.reduce((sum, m) => sum + (m.type === "stream_credit" ? m.bytes : 0), 0)
 
+describe("commands and logs", () => {
   it("answer node_unreachable when the node is away", async () => {
     const { host, nodeObject, run } = await aRunningContainer()
     host.close()

@@ -2,7 +2,7 @@ import { evictDurableObject, runDurableObjectAlarm } from "cloudflare:test"
 import { afterEach, describe, expect, it, vi } from "vitest"
 import { CellObject } from "../../durable/cell/object.ts"
 import { NodeObject } from "../../durable/node/object.ts"
-import { aCall, aControlPlane, stubs } from "../support/control-plane.ts"
+import { aCall, aControlPlane, refusal, stubs } from "../support/control-plane.ts"
 import { waitFor } from "../support/wait-for.ts"
 import { aCreate, anExit, anObservation, GIB } from "../support/factories.ts"
 
@@ -169,5 +169,24 @@ describe("restarts and deadlines", () => {
     const given = await tenant.getContainer(body.id)
     expect(given).toMatchObject({ status: "lost", run: { attempt: 5 }, reason: { code: "gave_up" } })
     expect(given.reason?.message).toContain("5 runs in a row")
+  })
+})
+
+describe("retention", () => {
+  it("forgets removed containers and keys after a day, and events after a month", async () => {
+    const { tenant, tenantStub } = await aControlPlane()
+    const { body } = await tenant.createContainer(aCall("k"), aCreate({ start: false }))
+    await tenant.act(aCall(), body.id, { kind: "remove", force: false })
+    vi.useFakeTimers({ toFake: ["Date"] })
+    later(25 * 3_600_000)
+    await tenant.createContainer(aCall(), aCreate()) // sets the alarm
+    await runDurableObjectAlarm(tenantStub)
+    expect((await refusal(() => tenant.getContainer(body.id))).code).toBe("not_found")
+    expect((await tenant.createContainer(aCall("k"), aCreate({ start: false }))).replayed).toBe(false)
+    const all = { after: null, types: [], container: body.id, limit: 9 }
+    expect((await tenant.listEvents(all)).items).toHaveLength(2)
+    later(31 * 86_400_000)
+    await runDurableObjectAlarm(tenantStub)
+    expect((await refusal(() => tenant.listEvents(all))).code).toBe("not_found")
   })
 })

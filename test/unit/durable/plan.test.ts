@@ -43,12 +43,12 @@ describe("the back-off", () => {
   })
 })
 
-describe("the restart policy", () => {
-  const next = (restart: object, run: object, container: object = {}) => {
-    const row = aContainerRow({ create: { restart }, ...container })
-    return afterRun(row, aRunRow(row, run), NOW).container.next_run_at_ms
-  }
+const next = (restart: object, run: object, container: object = {}) => {
+  const row = aContainerRow({ create: { restart }, ...container })
+  return afterRun(row, aRunRow(row, run), NOW).container.next_run_at_ms
+}
 
+describe("the restart policy", () => {
   it.each([
     ["no", "failed", false],
     ["on-failure", "failed", true],

@@ -47,9 +47,10 @@ describe("a session", () => {
   })
 })
 
+const sizes = (items: number[], most: number) =>
+  inParts(items, most, (size) => size).map((part) => [part.items.length, part.more])
+
 describe("a set in parts", () => {
-  const sizes = (items: number[], most: number) =>
-    inParts(items, most, (size) => size).map((part) => [part.items.length, part.more])
   it("is one empty part when it is empty", () => {
     expect(sizes([], 3)).toEqual([[0, false]])
   })

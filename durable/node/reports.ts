@@ -1,0 +1,73 @@
+/**
+ * Carries a bridge's reports to the tenants, one after the other. A report is acknowledged once every tenant in it has stored
+ * its part; throwing means that it was not, and the bridge must send it again. What speaks of runs that are not assigned to
+ * this node is left out: the node is not trusted.
+ */
+import type { NodeId, RunId } from "../../schema/ids.ts"
+import { isTerminal } from "../../schema/lifecycle.ts"
+import type { NodeMessage, Observation } from "../../schema/protocol.ts"
+import type { Peers } from "../shared/ports.ts"
+import type { AssignmentSet } from "./assignment-set.ts"
+import { type AssignmentRow, destroying, type NodeStore } from "./store.ts"
+
+type Report = NodeMessage & { type: "report" }
+
+interface Seen {
+  readonly row: AssignmentRow
+  readonly seen: Observation
+}
+
+export class Reports {
+  readonly #store: NodeStore
+  readonly #set: AssignmentSet
+  readonly #peers: Peers
+  #last: Promise<void> = Promise.resolve()
+
+  constructor(store: NodeStore, set: AssignmentSet, peers: Peers) {
+    this.#store = store
+    this.#set = set
+    this.#peers = peers
+  }
+
+  /** In the order in which they come, whatever became of the one before. */
+  forward(nodeId: NodeId, report: Report): Promise<void> {
+    const turn = this.#last.then(() => this.#forward(nodeId, report))
+    this.#last = turn.catch(() => {})
+    return turn
+  }
+
+  async #forward(nodeId: NodeId, report: Report): Promise<void> {
+    const mine = report.observations.flatMap((seen) => this.#assigned(seen.run_id).map((row) => ({ row, seen })))
+    const gone = report.gone.flatMap((run) => this.#assigned(run))
+    const unknown = await this.#observe(nodeId, mine, gone)
+    const toDestroy = unknown.flatMap((run) => this.#assigned(run)).filter((row) => row.desired !== "removed")
+    this.#set.change(toDestroy.map(destroying), [])
+    for (const { row, seen } of mine) this.#markEnded(row.run_id, seen)
+    // A run whose tenant has yet to hear that it was given up stays until then.
+    const removable = gone.flatMap((row) => this.#assigned(row.run_id)).filter((row) => row.orphaned === null)
+    const ids = removable.map((row) => row.run_id)
+    this.#set.change([], ids)
+  }
+
+  async #observe(nodeId: NodeId, mine: readonly Seen[], gone: readonly AssignmentRow[]): Promise<RunId[]> {
+    const tenants = new Set([...mine.map(({ row }) => row.tenant_id), ...gone.map((row) => row.tenant_id)])
+    const answers = await Promise.all(
+      [...tenants].map((tenant) => {
+        const observations = mine.filter(({ row }) => row.tenant_id === tenant).map(({ seen }) => seen)
+        const left = gone.filter((row) => row.tenant_id === tenant).map((row) => row.run_id)
+        return this.#peers.tenant(tenant).observe(nodeId, observations, left)
+      }),
+    )
+    return answers.flatMap((answer) => answer.unknown)
+  }
+
+  #assigned(run: RunId): AssignmentRow[] {
+    const row = this.#store.assignment(run)
+    return row ? [row] : []
+  }
+
+  #markEnded(run: RunId, seen: Observation): void {
+    const row = this.#store.assignment(run)
+    if (row && !row.ended && isTerminal(seen.state)) this.#store.put({ ...row, ended: true })
+  }
+}
