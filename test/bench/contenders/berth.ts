@@ -1,7 +1,7 @@
 /** Berth as its tenants meet it: the whole platform, one `POST /v1/containers`, and a long poll until the container runs. */
 import type { Client } from "../../../bin/client.ts"
 import { PLATFORM_STEPS } from "../../../durable/tenant/observe.ts"
-import type { Container, NodeView, Page } from "../../../schema/api.ts"
+import type { Container } from "../../../schema/api.ts"
 import type { ContainerCreate } from "../../../schema/container.ts"
 import type { Timings } from "../../../schema/protocol.ts"
 import type { Contender } from "../harness/bench.ts"
@@ -32,12 +32,12 @@ export function berthCreate(tenant: Client, series: { create: string; host: stri
   }
 }
 
-/** `count` containers asked for at once; until the last of them runs. */
-export function berthBurst(tenant: Client, series: string, count: number, cpusEach: number): Contender {
+/** `count` containers asked for at once, each with a limit of `cpus` processors; until the last of them runs. */
+export function berthBurst(tenant: Client, series: string, count: number, cpus: number): Contender {
   const made: string[] = []
-  const asked = { ...ASKED, resources: { cpus: cpusEach } }
+  const asked = { ...ASKED, resources: { cpus } }
   return {
-    name: `${count} POST /v1/containers at once`,
+    name: `${count} POST /v1/containers at once, ${cpus} cpus each`,
     once: async () => {
       const from = performance.now()
       await Promise.all(Array.from({ length: count }, () => createAndWait(tenant, asked, made)))
@@ -47,22 +47,14 @@ export function berthBurst(tenant: Client, series: string, count: number, cpusEa
   }
 }
 
-/** What each of `count` containers may ask for so that all fit on the node at once, at most one processor. */
-export async function cpusForEach(operator: Client, count: number): Promise<number> {
-  const { items } = await operator.get<Page<NodeView>>("/v1/admin/nodes")
-  const free = Math.max(0, ...items.map((node) => (node.facts?.capacity.cpus ?? 0) - node.reserved.cpus))
-  return Math.min(1, Math.floor((free / count) * 100) / 100)
-}
-
 /** From the assignment on the node to the running process: every step that is not the control plane's. */
 export const hostPart = (timings: Timings): number =>
   Object.entries(timings).reduce((sum, [step, ms]) => (PLATFORM_STEPS.includes(step) ? sum : sum + ms), 0)
 
-/** The median of each step over all runs, in the order of the first. */
+/** The median of each step over the runs that had it, in the order in which they came up. */
 export function typicalTrail(trails: readonly Timings[]): Record<string, number> {
-  return Object.fromEntries(
-    Object.keys(trails[0] ?? {}).map((step) => [step, median(trails.flatMap((timings) => timings[step] ?? []))]),
-  )
+  const steps = new Set(trails.flatMap((timings) => Object.keys(timings)))
+  return Object.fromEntries([...steps].map((step) => [step, median(trails.flatMap((timings) => timings[step] ?? []))]))
 }
 
 async function createAndWait(tenant: Client, asked: Asked, made: string[]): Promise<Container> {
