@@ -69,7 +69,7 @@ function scoreOf(node: NodeState, ask: Ask, scorers: Chain["scorers"]): number {
 const goesFirst = (a: NodeState, b: NodeState) => a.used.runs < b.used.runs || (a.used.runs === b.used.runs && a.id < b.id)
 
 /** How many nodes each reason kept out, most first; of equal counts in the order of the text. */
-export function explain(nodes: readonly NodeState[], ask: Ask, filters: readonly Filter[]) {
+function explain(nodes: readonly NodeState[], ask: Ask, filters: readonly Filter[]) {
   const counts = new Map<string, number>()
   for (const node of nodes) {
     const reason = refusal(node, ask, filters)

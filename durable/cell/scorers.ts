@@ -14,13 +14,13 @@ const memoryShare = (node: NodeState, ask: Ask) =>
 const clamp = (score: number) => Math.min(1, Math.max(0, score))
 
 /** Less loaded is better: one host's end takes fewer containers with it, and neighbours disturb each other less. */
-export const spread: Scorer = {
+const spread: Scorer = {
   name: "spread",
   run: (node, ask) => clamp(1 - (cpuShare(node, ask) + memoryShare(node, ask)) / 2),
 }
 
 /** Processors and memory used alike are better: neither is stranded for want of the other. */
-export const balance: Scorer = {
+const balance: Scorer = {
   name: "balance",
   run: (node, ask) => clamp(1 - Math.abs(cpuShare(node, ask) - memoryShare(node, ask))),
 }

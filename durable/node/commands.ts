@@ -3,7 +3,7 @@ import { AppError } from "../../schema/errors.ts"
 import type { Reason } from "../../schema/protocol.ts"
 
 /** A bridge answers in milliseconds; after this it is taken for stuck. */
-export const COMMAND_TIMEOUT_MS = 10_000
+const COMMAND_TIMEOUT_MS = 10_000
 
 interface Waiting {
   resolve(json: string): void

@@ -21,9 +21,10 @@ import { AssignmentSet } from "./assignment-set.ts"
 import { CellLink, DISCONNECTED } from "./cell-link.ts"
 import { Commands } from "./commands.ts"
 import { afterRestart, isFresh, LEASE_MS, leaseAt, mayReceive } from "./session.ts"
+import { Orphans } from "./orphans.ts"
 import { Reports } from "./reports.ts"
 import { close, readMessage, send, Sockets } from "./sockets.ts"
-import { type AssignmentRow, type NodeRow, NodeStore, orphaning } from "./store.ts"
+import { type AssignmentRow, type NodeRow, NodeStore } from "./store.ts"
 import { Streams } from "./streams.ts"
 
 /** When a cell or a tenant did not answer. */
@@ -48,6 +49,7 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
   readonly #set: AssignmentSet
   readonly #reports: Reports
   readonly #cell: CellLink
+  readonly #orphans: Orphans
   #heardMs: number | null = null
 
   constructor(ctx: DurableObjectState, env: Env) {
@@ -61,6 +63,7 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
       closed: (stream) => this.#tell({ type: "stream_close", stream }),
     })
     this.#set = new AssignmentSet(this.#store, this.#sockets, (rows) => this.#armLease(rows))
+    this.#orphans = new Orphans(this.#store, this.#set, this.#peers)
     this.#reports = new Reports(this.#store, this.#set, this.#peers)
     this.#cell = new CellLink(this.#store, this.#peers, () => this.#alarms.atLatest(this.#clock.now() + RETRY_MS))
     this.#alarms = new Alarms(ctx.storage, this.#clock, [
@@ -169,15 +172,12 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
     const node = this.#store.node()
     if (node === undefined) return
     this.#store.updateNode({ forgotten: true, connected: false, last_seen_ms: this.#lastSeen(node), lease_until_ms: null })
-    this.#set.change(
-      this.#store.live().map((row) => orphaning(row, FORGOTTEN)),
-      [],
-    )
+    this.#orphans.giveUpLive(FORGOTTEN)
     this.#endSession()
     this.#sockets.closeAll(CLOSE.forgotten, "the operator forgot this node")
     this.#alarms.atLatest(this.#clock.now() + RETRY_MS)
     await this.#peers.cell(node.cell_id).forgetNode(node.node_id)
-    await this.#tellOrphans(node.node_id)
+    await this.#orphans.tell(node.node_id)
   }
 
   override async alarm(): Promise<void> {
@@ -186,7 +186,7 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
       if (node === undefined) return
       if (node.lease_until_ms !== null && node.lease_until_ms <= this.#clock.now()) this.#checkLease(node)
       await this.#cell.tell()
-      await this.#tellOrphans(node.node_id)
+      await this.#orphans.tell(node.node_id)
     })
   }
 
@@ -277,10 +277,7 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
   /** What must be destroyed stays in the set, so that a node that comes back does so. */
   #lapse(node: NodeRow): void {
     this.#store.updateNode({ lease_until_ms: null, connected: false, last_seen_ms: this.#lastSeen(node), cell_due: true })
-    this.#set.change(
-      this.#store.live().map((row) => orphaning(row, LAPSED)),
-      [],
-    )
+    this.#orphans.giveUpLive(LAPSED)
     this.#endSession()
     this.#sockets.closeAll(CLOSE.resync, "no heartbeat")
   }
@@ -293,17 +290,5 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
       this.#store.updateNode({ connected: false, cell_due: true, lease_until_ms })
     }
     if (this.#store.node()?.cell_due) this.#alarms.atLatest(this.#clock.now() + RETRY_MS)
-  }
-
-  /* Outbox. */
-
-  async #tellOrphans(nodeId: NodeId): Promise<void> {
-    for (const [tenant, rows] of Map.groupBy(this.#store.orphaned(), (row) => row.tenant_id)) {
-      const runs = rows.map((row) => row.run_id)
-      await this.#peers.tenant(tenant).orphan(nodeId, runs, rows[0]?.orphaned ?? LAPSED)
-      this.#store.orphansTold(tenant, runs)
-    }
-    const node = this.#store.node()
-    if (node?.forgotten) this.#store.clear()
   }
 }

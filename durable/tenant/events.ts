@@ -56,7 +56,3 @@ export function statusChanged(before: Status | null, container: ContainerRow, ru
   if (before === after || told === undefined) return undefined
   return { type: told, run_id: run?.id ?? null, data: run ? { attempt: run.attempt, ...digest(run) } : {} }
 }
-
-/** `container.*` matches all of a kind; no types match all. */
-export const matchesTypes = (type: string, types: readonly string[]) =>
-  types.length === 0 || types.some((wanted) => (wanted.endsWith(".*") ? type.startsWith(wanted.slice(0, -1)) : type === wanted))

@@ -10,7 +10,7 @@ export interface Refused {
 }
 
 /** A cell tells when capacity changes; this is for the case that its word got lost. */
-export const CAPACITY_RETRY_MS = 30_000
+const CAPACITY_RETRY_MS = 30_000
 
 export interface Changed {
   readonly group: Group
@@ -61,7 +61,7 @@ export function mergeRefused(lists: readonly (readonly Refused[])[]): Refused[] 
     .toSorted((a, b) => b.nodes - a.nodes || (a.reason < b.reason ? -1 : 1))
 }
 
-export function noCapacityMessage(refused: readonly Refused[]): string {
+function noCapacityMessage(refused: readonly Refused[]): string {
   if (refused.length === 0) return "No node can hold this container now: there are no nodes."
   const counted = refused.map(({ reason, nodes }) => `${nodes} ${nodes === 1 ? "node" : "nodes"}: ${reason}`)
   return `No node can hold this container now. ${counted.join("; ")}.`

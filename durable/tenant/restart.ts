@@ -3,7 +3,7 @@ import type { TerminalState } from "../../schema/lifecycle.ts"
 import type { ContainerRow, RunRow } from "./rows.ts"
 
 /** The first wait before a restart; it doubles with each, up to the longest. */
-export const FIRST_BACKOFF_MS = 100
+const FIRST_BACKOFF_MS = 100
 export const LONGEST_BACKOFF_MS = 5 * 60_000
 /** A run that lasted this long was healthy: the next failure starts again at the first wait. */
 export const HEALTHY_RUN_MS = 10 * 60_000

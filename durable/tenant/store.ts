@@ -1,7 +1,7 @@
 /** TenantObject's SQL. Statements on the way of a create or a report are prepared once; all are synchronous. */
 import { and, asc, desc, eq, gt, inArray, isNotNull, isNull, lt, lte, min, sql, type SQL } from "drizzle-orm"
 import type { EventType } from "../../schema/api.ts"
-import type { ContainerId, EventId, NodeId, RunId } from "../../schema/ids.ts"
+import type { ContainerId, EventId, RunId } from "../../schema/ids.ts"
 import { containers, events, idempotency, runs, settings } from "../../schema/tables/tenant.ts"
 import { type Database, prepareUpsert } from "../shared/database.ts"
 import type { ContainerListRequest, TenantConfig } from "../shared/rpc.ts"
@@ -156,10 +156,6 @@ export class TenantStore {
       .limit(SWEEP)
       .all()
       .map((row) => row.id)
-  }
-
-  presentRuns(node: NodeId, ids: readonly RunId[]): RunRow[] {
-    return ids.map((id) => this.run(id)).filter((run) => run !== undefined && run.node_id === node) as RunRow[]
   }
 
   nextRetry(): number | null {

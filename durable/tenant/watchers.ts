@@ -4,7 +4,7 @@
  */
 
 /** A client that has gone is noticed only by writing to it, so an idle stream carries an empty line this often. */
-export const KEEPALIVE_MS = 15_000
+const KEEPALIVE_MS = 15_000
 
 export class Watchers {
   readonly #watchers = new Set<() => void>()

@@ -7,7 +7,7 @@ import type { Quota } from "../../schema/api.ts"
 import { anId } from "./factories.ts"
 import { FakeNode, type FakeNodeOptions } from "./fake-node.ts"
 
-export const bindings = env as unknown as Env
+const bindings = env as unknown as Env
 export const peers = peersOf(bindings)
 
 export const stubs = {
