@@ -98,28 +98,33 @@ export const ContainerCreate = z
     name: ContainerName.optional(),
     command: z.array(processText).max(1024).optional().meta({ description: "Replaces the image's entrypoint." }),
     args: z.array(processText).max(4096).optional().meta({ description: "Replaces the image's default arguments." }),
-    env: Env.default({}),
-    workdir: processText.startsWith("/", "must be an absolute path").max(4096).optional(),
+    env: Env.default({}).meta({ description: "Added to the image's variables; the same name replaces." }),
+    workdir: processText
+      .startsWith("/", "must be an absolute path")
+      .max(4096)
+      .optional()
+      .meta({ description: "Default: the image's." }),
     user: z
       .string()
       .regex(
         /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,63})?$/,
         "must be user or user:group, by name or number",
       )
-      .optional(),
-    labels: Labels.default({}),
+      .optional()
+      .meta({ description: "user or user:group, by name or number, inside the container. Default: the image's." }),
+    labels: Labels.default({}).meta({ description: "Yours to find containers by." }),
     resources: Resources.prefault({}),
     restart: RestartPolicy.prefault({}),
     stop: StopPolicy.prefault({}),
-    profile: Profile.default("hardened"),
+    profile: Profile.default("hardened").meta({ description: "How it is confined; `isolation` shows what that comes to." }),
     read_only: z.boolean().default(false).meta({ description: "A read-only root, with tmpfs on /tmp and /run." }),
-    tty: z.boolean().default(false),
+    tty: z.boolean().default(false).meta({ description: "A terminal as standard streams; all output is then stdout." }),
     network: z.strictObject({ egress: Egress.default("open") }).prefault({}),
     placement: z
       .strictObject({ labels: Labels.default({}).meta({ description: "Node labels that must match, region among them." }) })
       .prefault({}),
     max_lifetime_seconds: z.int().min(1).max(31_536_000).optional().meta({ description: "A run is stopped after this long." }),
-    remove_on_exit: z.boolean().default(false),
+    remove_on_exit: z.boolean().default(false).meta({ description: "Removed by itself once its run has ended." }),
     start: z.boolean().default(true).meta({ description: "false: only create." }),
   })
   .refine((create) => !(create.remove_on_exit && create.restart.policy === "always"), {

@@ -145,7 +145,7 @@ function curl({ method, path, access, example, body, answer }: Operation): strin
     ...(access === "node-assertion" ? ["-H 'Upgrade: websocket' -H 'Connection: Upgrade'"] : []),
     ...(body === undefined || example.body === undefined
       ? []
-      : ["-H 'Content-Type: application/json'", `-d '${JSON.stringify(example.body)}'`]),
+      : ["-H 'Content-Type: application/json'", `-d '${JSON.stringify(example.body, null, 2)}'`]),
   ]
   return lines.join(" \\\n  ")
 }

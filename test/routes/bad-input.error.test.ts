@@ -132,5 +132,7 @@ describe("an answer", () => {
     expect(response.status).toBe(200)
     expect(response.headers.get("content-type")).toBe("application/json")
     expect(await response.text()).toBe("")
+    const stream = await call("HEAD", "/v1/events?follow=true", { token: tenant.token })
+    expect([stream.status, stream.headers.get("content-type"), await stream.text()]).toEqual([200, "text/event-stream", ""])
   })
 })

@@ -22,6 +22,7 @@ a:focus-visible, summary:focus-visible, pre:focus-visible { outline: 2px solid v
 nav { position: sticky; top: 0; height: 100vh; overflow-y: auto; padding: 2rem 1.25rem; border-right: 1px solid var(--line); font-size: .875rem; }
 nav .brand { font-size: 1.25rem; font-weight: 650; letter-spacing: -.01em; text-decoration: none; color: var(--text); }
 nav h2 { margin: 1.5rem 0 .35rem; font-size: .72rem; letter-spacing: .08em; text-transform: uppercase; color: var(--quiet); }
+nav h2 a { color: inherit; text-decoration: none; }
 nav ul { list-style: none; margin: 0; padding: 0; }
 nav li a { display: block; padding: .16rem 0; color: inherit; text-decoration: none; }
 nav li a:hover { color: var(--accent); }
@@ -47,7 +48,7 @@ table { width: 100%; border-collapse: collapse; font-size: .9rem; }
 th { text-align: left; font-weight: 600; color: var(--quiet); font-size: .8rem; }
 th, td { padding: .45rem .9rem .45rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 td:first-child { white-space: nowrap; }
-td .type { font: .8rem var(--mono); color: var(--quiet); }
+td .type { display: inline-block; max-width: 13rem; font: .8rem/1.5 var(--mono); color: var(--quiet); overflow-wrap: break-word; }
 .need { color: var(--delete); font-size: .78rem; }
 details { margin-top: .9rem; }
 summary { cursor: pointer; color: var(--accent); font-size: .92rem; }
