@@ -15,7 +15,7 @@ export const listContainers = operation({
   tag: "Containers",
   access: "containers:read",
   summary: "List containers",
-  description: "Newest first. Removed ones are listed only when you ask for that status.",
+  description: "Oldest first. Removed ones are listed only when you ask for that status.",
   query: ContainerListQuery,
   answer: {
     status: 200,
