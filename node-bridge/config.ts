@@ -119,7 +119,7 @@ function parse(args: readonly string[]) {
   try {
     return parseArgs({ args: [...args], options: OPTIONS, strict: true, allowPositionals: false }).values
   } catch (error) {
-    const message = error instanceof Error ? (error.message.split(". ")[0] ?? error.message) : String(error)
+    const message = error instanceof Error ? (error.message.split(/\.\s/)[0] ?? error.message) : String(error)
     throw new Fault(EXIT.usage, `${message}; --help lists the options.`)
   }
 }

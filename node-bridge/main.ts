@@ -4,9 +4,9 @@
  * and ends when its parent does, leaving the containers running.
  */
 import { constants } from "node:fs"
-import { access, mkdir, readFile } from "node:fs/promises"
+import { access, mkdir, readdir, readFile } from "node:fs/promises"
 import { randomUUID } from "node:crypto"
-import { join } from "node:path"
+import { dirname, join } from "node:path"
 import { Agent } from "./agent/agent.ts"
 import { enroll } from "./agent/enroll.ts"
 import { bootId, hostCapacity, nodeFacts } from "./agent/facts.ts"
@@ -119,11 +119,25 @@ async function untilVerdict(agent: Agent): Promise<void> {
 
 async function openState(dir: string): Promise<void> {
   try {
-    await mkdir(dir, { recursive: true, mode: 0o700 })
+    await makeDirectory(dir)
     await access(dir, constants.W_OK)
+    await readdir(dir)
   } catch (error) {
     const why = error instanceof Error && "code" in error ? ` (${String(error.code)})` : ""
     throw new Fault(EXIT.host, `The state directory ${dir} cannot be written${why}.`, error)
+  }
+}
+
+/** With its parents. Node's own recursive mkdir never comes back from a file system that refuses, such as /proc. */
+async function makeDirectory(dir: string): Promise<void> {
+  try {
+    await mkdir(dir, { mode: 0o700 })
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? error.code : undefined
+    if (code === "EEXIST") return
+    if (code !== "ENOENT" || dirname(dir) === dir) throw error
+    await makeDirectory(dirname(dir))
+    await mkdir(dir, { mode: 0o700 })
   }
 }
 
