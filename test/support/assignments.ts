@@ -8,6 +8,12 @@ import type { RunSpec } from "../../schema/protocol.ts"
 import { newRecord } from "../../node-bridge/agent/record.ts"
 import type { RunRecord } from "../../node-bridge/agent/record.ts"
 
+/** A run knows nothing of the container's other runs. */
+function specOf(create: ContainerCreate): Omit<RunSpec, "hostname" | "image_digest" | "max_lifetime_seconds"> {
+  const { image, command, args, env, workdir, user, labels, resources, stop, profile, read_only, tty, network } = create
+  return { image, command, args, env, workdir, user, labels, resources, stop, profile, read_only, tty, network }
+}
+
 let made = 0
 
 /** Ids rise in the order in which they are made, as real ones do. */
@@ -18,9 +24,7 @@ export function anId<P extends IdPrefix>(prefix: P): IdOf<P> {
 
 export function anAssignment(changes: Partial<Omit<Assignment, "spec">> & { spec?: Partial<RunSpec> } = {}): Assignment {
   const { spec, ...rest } = changes
-  const { restart, placement, remove_on_exit, start, max_lifetime_seconds, ...create } = ContainerCreate.parse({
-    image: "fake.test/any:1",
-  })
+  const create = ContainerCreate.parse({ image: "fake.test/any:1" })
   return Assignment.parse({
     run_id: anId("run"),
     container_id: anId("ctr"),
@@ -29,7 +33,7 @@ export function anAssignment(changes: Partial<Omit<Assignment, "spec">> & { spec
     paused: false,
     stop_timeout_seconds: null,
     ...rest,
-    spec: { ...create, hostname: "web-1", image_digest: null, max_lifetime_seconds: null, ...spec },
+    spec: { ...specOf(create), hostname: "web-1", image_digest: null, max_lifetime_seconds: null, ...spec },
   })
 }
 

@@ -3,8 +3,9 @@
  * reported, and refuses like the real one: an assertion that does not verify is 401, a message it cannot read is 4400.
  */
 import { createServer } from "node:http"
-import type { IncomingMessage, Server } from "node:http"
+import type { IncomingMessage, Server, ServerResponse } from "node:http"
 import type { AddressInfo } from "node:net"
+import type { Duplex } from "node:stream"
 import { importJWK, jwtVerify } from "jose"
 import { WebSocketServer } from "ws"
 import type { WebSocket } from "ws"
@@ -52,6 +53,8 @@ export class FakePlatform {
   partSize = 200
   publicKey: NodePublicKey | null = null
   enrolStatus = 200
+  /** Enrolments that were answered with `enrolStatus`. */
+  refusals = 0
   #version = 0
   #socket: WebSocket | null = null
   #commands = new Map<number, (result: CommandResult) => void>()
@@ -66,10 +69,7 @@ export class FakePlatform {
       handleProtocols: (offered) => (offered.has(SUBPROTOCOL) ? SUBPROTOCOL : false),
     })
     this.#server.on("upgrade", (request, socket, head) => {
-      void this.#mayConnect(request).then((may) => {
-        if (!may) return socket.end("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
-        this.#sockets.handleUpgrade(request, socket, head, (ws) => this.#connected(ws))
-      })
+      void this.#upgrade(request, socket, head)
     })
   }
 
@@ -167,6 +167,11 @@ export class FakePlatform {
     }
   }
 
+  async #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+    if (await this.#mayConnect(request)) this.#sockets.handleUpgrade(request, socket, head, (ws) => this.#connected(ws))
+    else socket.end("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+  }
+
   #connected(ws: WebSocket): void {
     this.#socket = ws
     ws.on("message", (data: Buffer, isBinary: boolean) => {
@@ -235,14 +240,17 @@ export class FakePlatform {
     stream.frames.push(chunk.bytes.length)
   }
 
-  async #http(request: IncomingMessage, response: import("node:http").ServerResponse): Promise<void> {
+  async #http(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const chunks: Buffer[] = []
     for await (const chunk of request) chunks.push(chunk as Buffer)
     const body = EnrollRequest.safeParse(JSON.parse(Buffer.concat(chunks).toString("utf8")))
     const answer = (status: number, value: unknown) => {
       response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(value))
     }
-    if (this.enrolStatus !== 200) return answer(this.enrolStatus, { title: "Not now" })
+    if (this.enrolStatus !== 200) {
+      this.refusals += 1
+      return answer(this.enrolStatus, { title: "Not now" })
+    }
     if (request.url !== "/v1/nodes/enroll" || !body.success) return answer(400, { title: "The request cannot be read" })
     const again = this.publicKey?.x === body.data.public_key.x
     if (body.data.join_token !== this.joinToken || (this.publicKey && !again)) {

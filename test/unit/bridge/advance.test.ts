@@ -175,9 +175,10 @@ describe("pause and lifetime", () => {
   ])("%s", (_, step, expected) => expect(step).toBe(expected))
 })
 
+const record = (stop_timeout_seconds: number | null): RunRecord =>
+  aRecord({ assignment: { stop_timeout_seconds, spec: { stop: { timeout_seconds: 30 } } } })
+
 it("gives a stop the shortest of what tenant and node allow", () => {
-  const record = (stop_timeout_seconds: number | null): RunRecord =>
-    aRecord({ assignment: { stop_timeout_seconds, spec: { stop: { timeout_seconds: 30 } } } })
   expect(stopTimeoutSeconds(record(null), STOP)).toBe(30)
   expect(stopTimeoutSeconds(record(5), STOP)).toBe(5)
   expect(stopTimeoutSeconds(record(60), { ...STOP, limit_seconds: 10 })).toBe(10)

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest"
+import { rm } from "node:fs/promises"
 import { join } from "node:path"
 import { Agent } from "../../../node-bridge/agent/agent.ts"
 import { createFakeController } from "../../../node-bridge/runtime/fake-controller.ts"
@@ -19,13 +20,13 @@ let dir: Awaited<ReturnType<typeof temporaryDir>>
 let agent: Agent
 let running: Promise<unknown>
 
-async function bridge(): Promise<void> {
+async function bridge(boot = BOOT): Promise<void> {
   agent = await Agent.adopt({
     controller: host,
     journalDir: join(dir.path, "journal"),
     facts: {
       hostname: "host-1",
-      boot_id: BOOT,
+      boot_id: boot,
       architecture: "amd64",
       capacity: { cpus: 2, memory_bytes: 1024 ** 3, pids: 1000, runs: 100 },
       labels: {},
@@ -56,6 +57,12 @@ afterEach(async () => {
   await platform[Symbol.asyncDispose]()
   await dir[Symbol.asyncDispose]()
 })
+
+const lines = (text: string): LogEntry[] =>
+  text
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line) as LogEntry)
 
 const reaches = (runId: RunId, what: string, test: (observation: Observation) => boolean) =>
   waitFor(`${what} of ${runId}`, () => {
@@ -204,7 +211,7 @@ describe("sessions", () => {
     platform.drop()
     await waitFor("a second session", () => platform.hellos.length === 2)
     await aRunning()
-    expect(new Set(await host.list())).toEqual(new Set([...platform.assignments.keys()]))
+    expect(new Set(await host.list())).toEqual(new Set(platform.assignments.keys()))
     for (const { run_id } of all) expect(platform.gone.has(run_id)).toBe(false)
   })
 
@@ -216,7 +223,7 @@ describe("sessions", () => {
     platform.assignments.delete(known.run_id)
     platform.drop()
     await waitFor("an empty host", async () => (await host.list()).length === 0)
-    expect(platform.gone.has(known.run_id)).toBe(true)
+    await waitFor("gone", () => platform.gone.has(known.run_id))
   })
 
   it("repeat reports until they are acknowledged", async () => {
@@ -275,6 +282,25 @@ describe("the next bridge", () => {
   })
 })
 
+describe("a restart of the host", () => {
+  it("starts nothing again, whether the journal kept its lines or lost them", async () => {
+    const kept = await aRunning()
+    const forgotten = await aRunning()
+    await agent.leave()
+    for (const { run_id } of [kept, forgotten]) await host.remove(run_id)
+    await rm(join(dir.path, "journal", `${forgotten.run_id}.jsonl`))
+    await bridge("boot-2")
+    for (const { run_id } of [kept, forgotten]) {
+      expect(await reaches(run_id, "end", ({ state }) => state === "failed")).toMatchObject({
+        exit: { by: "host" },
+        reason: { code: "host_restarted" },
+      })
+    }
+    expect(host.everStarted).toBe(2)
+    await aRunning()
+  })
+})
+
 describe("a drain", () => {
   it("stops every run as the host's doing, tells the platform, and leaves", async () => {
     const quick = await aRunning()
@@ -293,7 +319,6 @@ describe("a drain", () => {
 })
 
 describe("commands and logs", () => {
-  const lines = (text: string): LogEntry[] => text.trimEnd().split("\n").map((line) => JSON.parse(line) as LogEntry) // prettier-ignore
   const output = Array.from({ length: 100 }, (_, index) => `line ${index}`).join("\n")
 
   it("signals a process, whose end is then the tenant's doing", async () => {

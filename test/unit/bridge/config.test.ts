@@ -1,0 +1,47 @@
+import { describe, expect, it } from "vitest"
+import { readConfig } from "../../../node-bridge/config.ts"
+
+const GOOD = ["--state", "/tmp/x", "--url", "https://berth.example"]
+
+describe("the bridge's configuration", () => {
+  it("takes arguments before the environment", () => {
+    expect(
+      readConfig(["--url", "https://a.example"], { BERTH_URL: "https://b.example", BERTH_NODE_STATE: "/tmp/x" }),
+    ).toMatchObject({
+      url: "https://a.example",
+      state: "/tmp/x",
+      controller: "oci",
+      runtime: "crun",
+      parallelStarts: 4,
+    })
+  })
+
+  it("takes labels and capacity", () => {
+    const config = readConfig([...GOOD, "--label", "region=eu", "--label", "note=a=b", "--capacity-cpus", "1.5"], {})
+    expect(config).toMatchObject({ labels: { region: "eu", note: "a=b" }, capacity: { cpus: 1.5 } })
+  })
+
+  it("takes plain http to this machine alone", () => {
+    for (const url of ["http://127.0.0.1:8080", "http://localhost", "http://[::1]:1"]) {
+      expect(readConfig(["--state", "/tmp/x", "--url", url], {})).toMatchObject({ url })
+    }
+    expect(() => readConfig(["--state", "/tmp/x", "--url", "http://127.0.0.1.example"], {})).toThrow(
+      "only be http:// when it names this machine",
+    )
+  })
+
+  it.each([
+    ["no state", ["--url", "https://a.example"], "give a state directory with --state."],
+    ["no address", ["--state", "/tmp/x"], "give the platform's address with --url."],
+    ["an address that is none", [...GOOD, "--url", "berth"], "--url must be an address such as https://berth.example."],
+    ["another protocol", [...GOOD, "--url", "ftp://a.example"], "--url must begin with https://."],
+    ["an unknown option", [...GOOD, "--frob"], "Unknown option '--frob'; --help lists the options."],
+    ["a wrong controller", [...GOOD, "--controller", "docker"], "--controller must be oci or fake."],
+    ["a label without value", [...GOOD, "--label", "region"], '--label must be KEY=VALUE, not "region".'],
+    ["a label with a bad key", [...GOOD, "--label", "_x=1"], "--label: "],
+    ["a capacity that is no number", [...GOOD, "--capacity-runs", "many"], "--capacity-runs must be a number."],
+    ["no start at all", [...GOOD, "--parallel-starts", "0"], "--parallel-starts must be above 0."],
+  ])("refuses %s with one sentence", (_, args, sentence) => {
+    expect(() => readConfig(args, {})).toThrow(sentence)
+  })
+})

@@ -1,0 +1,9 @@
+import { expect, it } from "vitest"
+import { capacityOf } from "../../../node-bridge/agent/facts.ts"
+
+it("offers what the host has less its own reserve", () => {
+  const capacity = capacityOf({ cpus: 2, memoryBytes: 8 * 1024 ** 3, pidMax: 32_768 })
+  expect(capacity).toMatchObject({ cpus: 2, pids: 30_720 })
+  expect(capacity.memory_bytes).toBe(Math.floor(8 * 1024 ** 3 * 0.95) - 256 * 1024 ** 2)
+  expect(capacityOf({ cpus: 1, memoryBytes: 100, pidMax: 100 }).memory_bytes).toBeGreaterThan(0)
+})

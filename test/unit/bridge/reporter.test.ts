@@ -1,0 +1,111 @@
+import { beforeEach, describe, expect, it } from "vitest"
+import { observationOf } from "../../../node-bridge/agent/record.ts"
+import type { RunRecord } from "../../../node-bridge/agent/record.ts"
+import { Reporter } from "../../../node-bridge/agent/reporter.ts"
+import type { RunState } from "../../../schema/lifecycle.ts"
+import type { NodeMessage } from "../../../schema/protocol.ts"
+import { aRecord } from "../../support/assignments.ts"
+
+type Report = NodeMessage & { type: "report" }
+
+let sent: Report[]
+let reporter: Reporter
+const record = aRecord()
+const at = (state: RunState, revision: number, of: RunRecord = record) => observationOf({ ...of, state, revision })
+const states = () => sent.map(({ observations }) => observations.map(({ state }) => state))
+const turn = () => Promise.resolve()
+
+beforeEach(() => {
+  sent = []
+  reporter = new Reporter()
+})
+
+describe("the reporter", () => {
+  it("puts what one turn of the event loop brings into one report", async () => {
+    reporter.attach((report) => sent.push(report))
+    reporter.observe(at("accepted", 1))
+    reporter.observe(at("preparing", 2))
+    reporter.observe(at("accepted", 1, aRecord()))
+    await turn()
+    expect(states()).toEqual([["preparing", "accepted"]])
+  })
+
+  it("lets passing states wait for the report before, and what counts not", async () => {
+    reporter.attach((report) => sent.push(report))
+    reporter.observe(at("preparing", 2))
+    await turn()
+    reporter.observe(at("starting", 4))
+    await turn()
+    expect(states()).toEqual([["preparing"]])
+    reporter.observe(at("running", 5))
+    await turn()
+    expect(states()).toEqual([["preparing"], ["running"]])
+  })
+
+  it("sends a passing state when the report before it is acknowledged", async () => {
+    reporter.attach((report) => sent.push(report))
+    reporter.observe(at("preparing", 2))
+    await turn()
+    reporter.observe(at("starting", 4))
+    await turn()
+    reporter.acknowledged(1)
+    expect(states()).toEqual([["preparing"], ["starting"]])
+  })
+
+  it("never goes back: an older observation is dropped", async () => {
+    reporter.attach((report) => sent.push(report))
+    reporter.observe(at("running", 5))
+    reporter.observe(at("starting", 4))
+    await turn()
+    expect(states()).toEqual([["running"]])
+  })
+
+  it("says again in the next session what was not acknowledged, in its newest form", async () => {
+    reporter.attach((report) => sent.push(report))
+    reporter.observe(at("running", 5))
+    await turn()
+    reporter.detach()
+    reporter.observe(at("failed", 6))
+    reporter.attach((report) => sent.push(report))
+    await turn()
+    expect(states()).toEqual([["running"], ["failed"]])
+    reporter.detach()
+    reporter.attach((report) => sent.push(report))
+    await turn()
+    expect(states().at(-1)).toEqual(["failed"])
+  })
+
+  it("says that a run is gone not before its last observation, and until it is acknowledged", async () => {
+    const { run_id } = record.assignment
+    reporter.observe(at("stopped", 7))
+    reporter.gone(run_id)
+    reporter.attach((report) => sent.push(report))
+    await turn()
+    expect(sent).toMatchObject([{ observations: [{ state: "stopped" }], gone: [run_id] }])
+    reporter.detach()
+    reporter.attach((report) => sent.push(report))
+    await turn()
+    expect(sent.at(-1)?.gone).toEqual([run_id])
+  })
+
+  it("cuts a large report in parts, and has few on their way", async () => {
+    for (let i = 0; i < 2000; i++) reporter.observe(at("running", 5, aRecord()))
+    reporter.attach((report) => sent.push(report))
+    await turn()
+    expect(sent.map(({ observations }) => observations.length)).toEqual(Array(8).fill(200))
+    reporter.acknowledged(1)
+    expect(sent).toHaveLength(9)
+  })
+
+  it("is idle when everything was acknowledged", async () => {
+    reporter.attach((report) => sent.push(report))
+    reporter.observe(at("running", 5))
+    let idle = false
+    const waiting = reporter.idle().then(() => (idle = true))
+    await turn()
+    expect(idle).toBe(false)
+    reporter.acknowledged(1)
+    await waiting
+    expect(idle).toBe(true)
+  })
+})
