@@ -1,5 +1,5 @@
 /** The runtime's verbs, each one process. `create` is not among them: conmon calls that one. */
-import { existsSync } from "node:fs"
+import { closeSync, constants, existsSync, openSync, unlinkSync, writeSync } from "node:fs"
 import { join } from "node:path"
 import type { RunId } from "../../schema/ids.ts"
 import { runtimeOptions } from "./conmon.ts"
@@ -28,13 +28,18 @@ export class RuntimeCli {
 
   /** Lets a created container's process go. Returns the runtime's own words when it could not, else null. */
   async start(runId: RunId): Promise<string | null> {
+    if (this.name === "crun" && letGo(this.#fifo(runId))) return null
     const { code, stderr, stdout } = await this.#call(["start", runId], START_TIMEOUT_MS)
     return code === 0 ? null : stderr.trim() || stdout.trim() || `start ended with ${code ?? "a signal"}`
   }
 
+  #fifo(runId: RunId): string {
+    return join(runPaths(this.#host, runId).runtimeState, "exec.fifo")
+  }
+
   /** Whether a container that was created has been let go: both runtimes delete the pipe that it waits on. */
   wasStarted(runId: RunId): boolean {
-    return this.knows(runId) && !existsSync(join(runPaths(this.#host, runId).runtimeState, "exec.fifo"))
+    return this.knows(runId) && !existsSync(this.#fifo(runId))
   }
 
   /** Whether anything of the container is in the runtime's state. */
@@ -47,5 +52,26 @@ export class RuntimeCli {
     if (!this.knows(runId)) return
     const { code, stderr } = await this.#call(["delete", "--force", runId], DELETE_TIMEOUT_MS)
     if (code !== 0 && this.knows(runId)) throw new Error(`${this.name} delete: ${stderr.trim()}`)
+  }
+}
+
+/**
+ * All that `crun start` does without hooks, of which we write none: a byte into the pipe that the created process reads, and
+ * the pipe deleted. In-process it saves a fifth of a start. False when nobody reads the pipe yet: crun then waits for it.
+ * The self-test sees to it that a process really went, so that a crun with another way of starting is noticed.
+ */
+function letGo(fifo: string): boolean {
+  let fd: number
+  try {
+    fd = openSync(fifo, constants.O_WRONLY | constants.O_NONBLOCK)
+  } catch {
+    return false
+  }
+  try {
+    writeSync(fd, "\0")
+    unlinkSync(fifo)
+    return true
+  } finally {
+    closeSync(fd)
   }
 }

@@ -7,7 +7,7 @@ import { copyFileSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSy
 import { join } from "node:path"
 import { ContainerCreate } from "../../schema/container.ts"
 import { formatId, ID_RANDOM_BYTES } from "../../schema/ids.ts"
-import type { Assignment } from "../../schema/protocol.ts"
+import type { Assignment, LogOptions } from "../../schema/protocol.ts"
 import type { OciController } from "./oci-runs.ts"
 import type { HostPaths } from "./paths.ts"
 import type { StoredImage } from "./ports.ts"
@@ -29,6 +29,8 @@ export function remember(stateDir: string, key: string): void {
 
 /** Longer than the test needs; the run is taken down when it is over. */
 const RUN_SECONDS = "30"
+const RUNS = "it runs"
+const WORD_TIMEOUT_MS = 10_000
 const MEMORY_BYTES = 32 * 1024 * 1024
 /** No tenant has this id; the self-test gets an id range like everybody. */
 const NOBODY = new Uint8Array(ID_RANDOM_BYTES)
@@ -39,23 +41,40 @@ export async function runSelfTest(controller: OciController, host: HostPaths, to
   rmSync(rootDir, { recursive: true, force: true })
   mkdirSync(join(rootDir, "bin"), { recursive: true })
   copyFileSync(tools.busybox, join(rootDir, "bin", "busybox"))
-  symlinkSync("busybox", join(rootDir, "bin", "sleep"))
+  for (const applet of ["sh", "sleep"]) symlinkSync("busybox", join(rootDir, "bin", applet))
   const random = crypto.getRandomValues(new Uint8Array(ID_RANDOM_BYTES))
   const run = selfTestRun(formatId("run", Date.now(), random), formatId("ctr", Date.now(), random))
   const image: StoredImage = {
     digest: `sha256:${"0".repeat(64)}`,
     rootDir,
-    config: { entrypoint: [], cmd: ["sleep", RUN_SECONDS], env: [], workdir: "", user: "", stopSignal: "" },
+    config: {
+      entrypoint: [],
+      cmd: ["sh", "-c", `echo ${RUNS}; sleep ${RUN_SECONDS}`],
+      env: [],
+      workdir: "",
+      user: "",
+      stopSignal: "",
+    },
   }
   try {
     await controller.prepareImage(run, image)
     await controller.start(run)
+    await saysSo(controller, run)
     const { deviations } = await controller.isolation(run.run_id)
     if (deviations.length > 0) throw new Error(deviations.join("; "))
   } finally {
     await controller.remove(run.run_id)
     rmSync(rootDir, { recursive: true, force: true })
   }
+}
+
+/** Waits for the container's own word: the kernel shows a process that was never let go much like one that runs. */
+async function saysSo(controller: OciController, run: Assignment): Promise<void> {
+  const options: LogOptions = { follow: true, since_ms: null, tail: null, streams: ["stdout"], after: null }
+  for await (const { text } of controller.logs(run.run_id, options, AbortSignal.timeout(WORD_TIMEOUT_MS))) {
+    if (text === RUNS) return
+  }
+  throw new Error("the container ended without a word")
 }
 
 function selfTestRun(runId: Assignment["run_id"], containerId: Assignment["container_id"]): Assignment {

@@ -135,7 +135,7 @@ test("a terminal is one when asked for", async () => {
 
 test("a read-only root still has room in /tmp and /run", async () => {
   const { text } = await bench.through(
-    bench.shell("touch /x || echo refused; touch /tmp/a /run/b && echo written", { read_only: true }),
+    bench.shell("touch /x 2>&1 || echo refused; touch /tmp/a /run/b && echo written", { read_only: true }),
   )
   expect(text).toMatch(/Read-only file system[\s\S]*refused[\s\S]*written/)
 })

@@ -1,4 +1,4 @@
-import fc from "fast-check"
+import { array, assert, property, string } from "fast-check"
 import { readFileSync } from "node:fs"
 import { expect, test } from "vitest"
 import { composeSpec } from "../../../node-bridge/oci/spec.ts"
@@ -38,9 +38,9 @@ test.each([
 })
 
 test("whatever a tenant writes stays in the process, the host name and the limits", () => {
-  const text = fc.string({ maxLength: 50 })
-  fc.assert(
-    fc.property(fc.array(text), fc.array(text), text, (args, env, hostname) => {
+  const text = string({ maxLength: 50 })
+  assert(
+    property(array(text), array(text), text, (args, env, hostname) => {
       const made = composeSpec(anInput({ args, env, workdir: `/${hostname}`, spec: { hostname: hostname.slice(0, 63) } }))
       const plain = composeSpec(anInput())
       expect({ ...made, process: plain.process, hostname: plain.hostname }).toEqual(plain)
@@ -49,16 +49,17 @@ test("whatever a tenant writes stays in the process, the host name and the limit
   )
 })
 
+const resourcesOf = (cpus: number, memory_bytes: number, pids: number) =>
+  composeSpec(anInput({ spec: { resources: { cpus, memory_bytes, pids } } })).linux.resources
+
 test("limits are in the kernel's units and within its bounds", () => {
-  const of = (cpus: number, memory_bytes: number, pids: number) =>
-    composeSpec(anInput({ spec: { resources: { cpus, memory_bytes, pids } } })).linux.resources
-  expect(of(0.5, 64 << 20, 9)).toMatchObject({
+  expect(resourcesOf(0.5, 64 << 20, 9)).toMatchObject({
     cpu: { quota: 50_000, period: 100_000, shares: 512 },
     memory: { limit: 64 << 20, swap: 64 << 20 },
     pids: { limit: 9 },
   })
-  expect(of(0.01, 8 << 20, 1).cpu).toMatchObject({ quota: 1000, shares: 10 })
-  expect(of(1024, 8 << 20, 1).cpu.shares).toBe(262_144)
+  expect(resourcesOf(0.01, 8 << 20, 1).cpu).toMatchObject({ quota: 1000, shares: 10 })
+  expect(resourcesOf(1024, 8 << 20, 1).cpu.shares).toBe(262_144)
 })
 
 test("open files never exceed what the bridge itself may open", () => {
