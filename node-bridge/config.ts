@@ -1,5 +1,5 @@
 /** What the bridge is told on its command line and in its environment, checked before anything is done. */
-import { hostname } from "node:os"
+import { availableParallelism, hostname } from "node:os"
 import { resolve } from "node:path"
 import { parseArgs } from "node:util"
 import { z } from "zod"
@@ -39,7 +39,7 @@ export const HELP = `node-bridge: runs a host's containers for the platform
   --name HOSTNAME          default: this host's name
   --capacity-cpus N, --capacity-memory-bytes N, --capacity-pids N, --capacity-runs N
                            offer this much instead of what was measured
-  --parallel-starts N      containers started at once (default 4)
+  --parallel-starts N      containers started at once (default: one a processor, at least 2)
   --drain-timeout SECONDS  the longest that a container may take to stop on SIGUSR2 (default 10)
   --log text|json          form of the log on stderr (default text)
 
@@ -75,7 +75,7 @@ const Config = z.object({
   images: z.string().transform((path) => resolve(path)).optional(),
   log: z.enum(["text", "json"], "--log must be text or json").default("text"),
   drainTimeoutSeconds: z.coerce.number("--drain-timeout must be a number of seconds").min(0, "--drain-timeout must be 0 or more").default(10),
-  parallelStarts: whole("parallel-starts").default(4),
+  parallelStarts: whole("parallel-starts").default(() => Math.max(availableParallelism(), 2)),
   capacity: z.object({
     cpus: positive("capacity-cpus").optional(),
     memory_bytes: whole("capacity-memory-bytes").optional(),

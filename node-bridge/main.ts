@@ -17,7 +17,7 @@ import { lockState } from "./agent/state-lock.ts"
 import { systemTimers } from "./timers.ts"
 import { HELP, readConfig } from "./config.ts"
 import type { Config } from "./config.ts"
-import { createLog } from "./log.ts"
+import { createLog, explain } from "./log.ts"
 import type { Log } from "./log.ts"
 import type { Controller } from "./runtime/controller.ts"
 
@@ -174,7 +174,11 @@ async function openController(config: Config, log: Log): Promise<Controller> {
     }
     case "oci": {
       const { createOciController } = await import("./runtime/oci-controller.ts")
-      return await createOciController({ stateDir: config.state, runtime: config.runtime, imagesDir: config.images ?? null, log })
+      const options = { stateDir: config.state, runtime: config.runtime, imagesDir: config.images ?? null, log }
+      // What it lacks on this host it says in a sentence.
+      return await createOciController(options).catch((error: unknown) => {
+        throw new Fault(EXIT.host, `This host cannot run containers. ${explain(error)}`, error)
+      })
     }
   }
 }
