@@ -39,7 +39,16 @@ export function startBridge(options: BridgeOptions): BridgeProcess {
     // The bridge must not hear the terminal's Ctrl-C (its own session) nor outlive us (it would hold the state); containers do.
     child = spawn(
       "setpriv",
-      ["--pdeathsig", "KILL", process.execPath, MAIN, ...args, "--join-token-file", options.joinTokenFile, ...(options.extraArgs ?? [])],
+      [
+        "--pdeathsig",
+        "KILL",
+        process.execPath,
+        MAIN,
+        ...args,
+        "--join-token-file",
+        options.joinTokenFile,
+        ...(options.extraArgs ?? []),
+      ],
       { stdio: ["ignore", "ignore", "pipe", "ipc"], detached: true, env: { ...process.env, ...options.env } },
     )
     if (child.stderr) {

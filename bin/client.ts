@@ -31,7 +31,11 @@ export function clientOf(url: string, token: string): Client {
     })
     if (response.ok) return response
     const problem = (await response.json().catch(() => ({}))) as { code?: string; detail?: string; title?: string }
-    throw new ProblemError(response.status, problem.code ?? "unknown", `${method} ${path}: ${problem.detail ?? problem.title ?? response.statusText}`)
+    throw new ProblemError(
+      response.status,
+      problem.code ?? "unknown",
+      `${method} ${path}: ${problem.detail ?? problem.title ?? response.statusText}`,
+    )
   }
   return {
     url,

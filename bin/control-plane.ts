@@ -45,7 +45,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   const script = await bundle(join(ROOT, config.main))
   const port = options.port === 0 ? await freePort() : options.port
   const url = `http://127.0.0.1:${port}`
-  process.env.BERTH_WORKERD = workerd
+  process.env.BERTH_WORKERD = workerd.default
   process.env.MINIFLARE_WORKERD_PATH = join(import.meta.dirname, "workerd-tied")
   const restoreSignals = keepSignalHandlers()
   const miniflare = new Miniflare({
@@ -66,7 +66,10 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
           compatibilityFlags: config.compatibility_flags,
           manifest: { mainModule: "index.js", modulesRoot: ROOT, modules: { "index.js": { type: "esm", contents: script } } },
           exports: Object.fromEntries(
-            config.durable_objects.bindings.map(({ class_name }) => [class_name, { type: "durable-object", storage: "sqlite" } as const]),
+            config.durable_objects.bindings.map(({ class_name }) => [
+              class_name,
+              { type: "durable-object", storage: "sqlite" } as const,
+            ]),
           ),
           env: {
             ...Object.fromEntries(
@@ -75,7 +78,9 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
                 { type: "durable-object", worker: config.name, exportName: class_name } as const,
               ]),
             ),
-            ...Object.fromEntries(config.d1_databases.map(({ binding }) => [binding, { type: "d1", id: binding.toLowerCase() } as const])),
+            ...Object.fromEntries(
+              config.d1_databases.map(({ binding }) => [binding, { type: "d1", id: binding.toLowerCase() } as const]),
+            ),
             ISSUER: { type: "text", value: url },
             SIGNING_KEY: { type: "text", value: JSON.stringify(options.signingKey) },
           },

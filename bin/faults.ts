@@ -14,14 +14,20 @@ const MIN_FREE_BYTES = 512 * 1024 * 1024
 /** Checks what the platform needs of this machine before anything is started. */
 export async function checkMachine(state: string, port: number): Promise<void> {
   if (process.platform !== "linux") throw new Fault(`Berth runs containers on Linux; this is ${process.platform}.`)
-  if (process.getuid?.() !== 0) throw new Fault("Berth's node needs root, to make namespaces and mounts: run it as root, or with sudo.")
-  if (!(await hasCgroups())) throw new Fault("No cgroup file system is mounted under /sys/fs/cgroup: mount cgroup2 there, and start again.")
+  if (process.getuid?.() !== 0)
+    throw new Fault("Berth's node needs root, to make namespaces and mounts: run it as root, or with sudo.")
+  if (!(await hasCgroups()))
+    throw new Fault("No cgroup file system is mounted under /sys/fs/cgroup: mount cgroup2 there, and start again.")
   await mkdir(state, { recursive: true, mode: 0o700 }).catch((error: unknown) => {
-    throw new Fault(`The state folder ${state} cannot be made (${error instanceof Error ? error.message : String(error)}): choose another with --state.`)
+    throw new Fault(
+      `The state folder ${state} cannot be made (${error instanceof Error ? error.message : String(error)}): choose another with --state.`,
+    )
   })
   const { bavail, bsize } = await statfs(state)
   if (bavail * bsize < MIN_FREE_BYTES) {
-    throw new Fault(`Only ${Math.floor((bavail * bsize) / 1e6)} MB are free under ${state}: free some, or choose another place with --state.`)
+    throw new Fault(
+      `Only ${Math.floor((bavail * bsize) / 1e6)} MB are free under ${state}: free some, or choose another place with --state.`,
+    )
   }
   await checkPort(port)
 }

@@ -10,7 +10,8 @@ export async function firstContainer(tenant: Client, screen: Screen): Promise<vo
   const asked = performance.now()
   const { id } = await tenant.post<Container>("/v1/containers", { image: "localhost/hello", labels: { made_by: "npm-start" } })
   const settled = await tenant.get<Container>(`/v1/containers/${id}/wait?status=settled&timeout=60`)
-  if (settled.status !== "running") throw new Fault(`The first container did not start: ${settled.reason?.message ?? settled.status}`)
+  if (settled.status !== "running")
+    throw new Fault(`The first container did not start: ${settled.reason?.message ?? settled.status}`)
   const ms = performance.now() - asked
   screen.done("container", `${id} is running, ${duration(ms)} after it was asked for`)
   screen.block("steps", [trail(settled)])

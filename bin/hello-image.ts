@@ -18,7 +18,13 @@ echo "Good-bye."
 /** Writes an OCI layout with the tag `latest` to `<imagesDir>/hello`, unless it is there. A crash leaves no half of it. */
 export async function makeHelloImage(imagesDir: string): Promise<void> {
   const layout = join(imagesDir, "hello")
-  if (await readFile(join(layout, "index.json")).then(() => true, () => false)) return
+  if (
+    await readFile(join(layout, "index.json")).then(
+      () => true,
+      () => false,
+    )
+  )
+    return
   await mkdir(imagesDir, { recursive: true })
   const scratch = await mkdtemp(join(imagesDir, ".hello-"))
   try {
@@ -27,7 +33,8 @@ export async function makeHelloImage(imagesDir: string): Promise<void> {
     await chmod(join(root, "tmp"), 0o1777)
     await copyFile(BUSYBOX, join(root, "bin/busybox"))
     const { stdout } = await exec(BUSYBOX, ["--list"])
-    for (const applet of stdout.split("\n").filter((name) => name !== "" && name !== "busybox")) await symlink("busybox", join(root, "bin", applet))
+    for (const applet of stdout.split("\n").filter((name) => name !== "" && name !== "busybox"))
+      await symlink("busybox", join(root, "bin", applet))
     await writeFile(join(root, "bin/hello"), GREETING, { mode: 0o755 })
     await writeFile(join(root, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n")
     await writeFile(join(root, "etc/group"), "root:x:0:\nnogroup:x:65534:\n")

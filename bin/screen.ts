@@ -38,7 +38,8 @@ export class Screen {
 
   /** Lines that belong to the step above, each marked with what they are. */
   block(name: string, lines: readonly string[]): void {
-    for (const [i, line] of lines.entries()) this.#line(`    ${this.#dim((i === 0 ? name : "").padEnd(NAME_WIDTH - 2))} ${this.#dim("│")} ${line}`)
+    for (const [i, line] of lines.entries())
+      this.#line(`    ${this.#dim((i === 0 ? name : "").padEnd(NAME_WIDTH - 2))} ${this.#dim("│")} ${line}`)
   }
 
   invitation(url: string, envFile: string): void {

@@ -29,7 +29,8 @@ async function main(): Promise<number> {
   }
   const port = Number(values.port)
   if (!/^\d+$/.test(values.port) || port > 65_535) throw new Fault(`--port takes a number from 0 to 65535, not “${values.port}”.`)
-  if (values.runtime !== "crun" && values.runtime !== "runc") throw new Fault(`--runtime takes crun or runc, not “${values.runtime}”.`)
+  if (values.runtime !== "crun" && values.runtime !== "runc")
+    throw new Fault(`--runtime takes crun or runc, not “${values.runtime}”.`)
   const runtime = values.runtime
   const screen = new Screen(process.stdout, values.verbose)
 

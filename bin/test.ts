@@ -9,9 +9,13 @@ import { join } from "node:path"
 
 const scratch = mkdtempSync(join(tmpdir(), "berth-test-"))
 const report = join(scratch, "report.json")
-const { status } = spawnSync("vitest", ["run", "--reporter=default", "--reporter=json", `--outputFile.json=${report}`, ...process.argv.slice(2)], {
-  stdio: "inherit",
-})
+const { status } = spawnSync(
+  "vitest",
+  ["run", "--reporter=default", "--reporter=json", `--outputFile.json=${report}`, ...process.argv.slice(2)],
+  {
+    stdio: "inherit",
+  },
+)
 
 interface Report {
   numPassedTests: number
@@ -23,7 +27,9 @@ interface Report {
 }
 let code = status ?? 1
 try {
-  const { numPassedTests, numFailedTests, numPendingTests, numTodoTests, testResults } = JSON.parse(readFileSync(report, "utf8")) as Report
+  const { numPassedTests, numFailedTests, numPendingTests, numTodoTests, testResults } = JSON.parse(
+    readFileSync(report, "utf8"),
+  ) as Report
   // A file that failed before its first test has no failed test to count.
   const brokenFiles = testResults.filter((file) => file.status === "failed" && file.assertionResults.length === 0).length
   const failed = numFailedTests + brokenFiles

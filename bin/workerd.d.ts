@@ -1,5 +1,5 @@
-/** The npm package `workerd` exports the path of its binary and ships no types. */
+/** The npm package `workerd` is CommonJS, exports the path of its binary as `default`, and ships no types. */
 declare module "workerd" {
-  const path: string
-  export default path
+  const workerd: { readonly default: string }
+  export default workerd
 }
