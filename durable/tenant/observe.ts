@@ -60,4 +60,4 @@ function mergeTimings(ours: Timings, theirs: Timings): Timings {
   return { ...ours, ...Object.fromEntries(steps.filter(([name]) => !PLATFORM_STEPS.includes(name)).slice(0, MAX_TIMINGS)) }
 }
 
-const PLATFORM_STEPS: readonly string[] = ["committed", "placed", "assigned"]
+export const PLATFORM_STEPS: readonly string[] = ["committed", "placed", "assigned"]

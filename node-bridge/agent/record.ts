@@ -3,7 +3,6 @@
  * of the lifecycle: the platform's assignment says what is wished, the record what came of it.
  */
 import { z } from "zod"
-import type { RunId } from "../../schema/ids.ts"
 import { ALL_RUN_STATES, isTerminal } from "../../schema/lifecycle.ts"
 import { Assignment, Exit, Reason, Timings } from "../../schema/protocol.ts"
 import type { Observation } from "../../schema/protocol.ts"
@@ -70,7 +69,6 @@ export const newRecord = (assignment: Assignment, bootId: string, nowMs: number)
   released: false,
 })
 
-export const runIdOf = (record: RunRecord): RunId => record.assignment.run_id
 export const hasEnded = (record: RunRecord): boolean => isTerminal(record.state)
 
 export const observationOf = (record: RunRecord): Observation => ({

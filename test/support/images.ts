@@ -1,5 +1,5 @@
 /** Images made on the spot, with no network: layouts by umoci from busybox-static, and one real Debian 12 root. */
-import { execFileSync } from "node:child_process"
+import { type ExecFileSyncOptions, execFileSync } from "node:child_process"
 import { createHash } from "node:crypto"
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -8,7 +8,7 @@ import { gunzipSync, zstdCompressSync } from "node:zlib"
 import { REF_NAME, parseConfig, parseIndex, parseManifest } from "../../node-bridge/image/manifest.ts"
 import type { Descriptor } from "../../node-bridge/image/manifest.ts"
 
-const quiet = { stdio: ["ignore", "ignore", "pipe"] } as const
+const quiet: ExecFileSyncOptions = { stdio: ["ignore", "ignore", "pipe"] }
 
 const BUSYBOX = ["/usr/bin/busybox", "/bin/busybox"]
 /** What tests and examples call by name. */
