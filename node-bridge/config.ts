@@ -19,6 +19,8 @@ const OPTIONS = {
   log: { type: "string" },
   "drain-timeout": { type: "string" },
   "parallel-starts": { type: "string" },
+  "registry-timeout": { type: "string" },
+  "pull-timeout": { type: "string" },
   "capacity-cpus": { type: "string" },
   "capacity-memory-bytes": { type: "string" },
   "capacity-pids": { type: "string" },
@@ -40,6 +42,9 @@ export const HELP = `node-bridge: runs a host's containers for the platform
   --capacity-cpus N, --capacity-memory-bytes N, --capacity-pids N, --capacity-runs N
                            offer this much instead of what was measured
   --parallel-starts N      containers started at once (default: one a processor, at least 2)
+  --registry-timeout SECONDS
+                           the longest that a registry may take to say which image a tag names (default 20)
+  --pull-timeout SECONDS   the longest that one image may take to come from its registry (default 600)
   --drain-timeout SECONDS  the longest that a container may take to stop on SIGUSR2 (default 10)
   --log text|json          form of the log on stderr (default text)
 
@@ -60,6 +65,9 @@ const Url = z
     "--url may only be http:// when it names this machine; use https://",
   )
 
+/** The platform gives a run up that prepares for longer than 900 seconds; its tenant shall read of the registry instead. */
+const MAX_PULL_SECONDS = 800
+
 const positive = (name: string) => z.coerce.number(`--${name} must be a number`).positive(`--${name} must be above 0`)
 const whole = (name: string) => positive(name).int(`--${name} must be a whole number`)
 
@@ -76,6 +84,8 @@ const Config = z.object({
   log: z.enum(["text", "json"], "--log must be text or json").default("text"),
   drainTimeoutSeconds: z.coerce.number("--drain-timeout must be a number of seconds").min(0, "--drain-timeout must be 0 or more").default(10),
   parallelStarts: whole("parallel-starts").default(() => Math.max(availableParallelism(), 2)),
+  registryTimeoutSeconds: whole("registry-timeout").optional(),
+  pullTimeoutSeconds: whole("pull-timeout").max(MAX_PULL_SECONDS, `--pull-timeout must be at most ${MAX_PULL_SECONDS}`).optional(),
   capacity: z.object({
     cpus: positive("capacity-cpus").optional(),
     memory_bytes: whole("capacity-memory-bytes").optional(),
@@ -102,6 +112,8 @@ export function readConfig(args: readonly string[], env: Readonly<Record<string,
     log: values.log ?? env.BERTH_LOG,
     drainTimeoutSeconds: values["drain-timeout"],
     parallelStarts: values["parallel-starts"],
+    registryTimeoutSeconds: values["registry-timeout"],
+    pullTimeoutSeconds: values["pull-timeout"],
     capacity: {
       cpus: values["capacity-cpus"],
       memory_bytes: values["capacity-memory-bytes"],

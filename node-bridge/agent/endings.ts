@@ -54,10 +54,15 @@ export function stoppedBeforeStart(record: RunRecord, nowMs: number): RunRecord 
   return withEnding(record, { state: "stopped", reason, exit, finished_at_ms: nowMs }, nowMs)
 }
 
-/** A verb failed for good: before `starting` the run is rejected, from there on it failed. */
-export function gaveUp(record: RunRecord, reason: Reason, nowMs: number): RunRecord {
+/**
+ * A verb failed for good: before `starting` the run is rejected, from there on it failed. `exitCode`: what a shell would say
+ * of a process that could not be started; null when the process is not at fault.
+ */
+export function gaveUp(record: RunRecord, reason: Reason, exitCode: number | null, nowMs: number): RunRecord {
   const state = record.state === "starting" || record.state === "running" ? "failed" : "rejected"
-  return withEnding(record, { state, reason, exit: null, finished_at_ms: nowMs }, nowMs)
+  const exit: Exit | null =
+    exitCode === null ? null : { code: exitCode, signal: null, oom_killed: false, by: "process", log_tail: [] }
+  return withEnding(record, { state, reason, exit, finished_at_ms: nowMs }, nowMs)
 }
 
 /** The process may have run, and the host has no trace of how it ended. */

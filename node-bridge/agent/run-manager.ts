@@ -212,7 +212,7 @@ export class RunManager {
         this.#notBeforeMs = timers.now() + then.inMs
         return
       case "give_up":
-        this.#become(gaveUp(this.#record, then.reason, timers.now()))
+        this.#become(gaveUp(this.#record, then.reason, then.exitCode, timers.now()))
         return
     }
   }

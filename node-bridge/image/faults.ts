@@ -19,8 +19,15 @@ const RULES: readonly Rule[] = [
     sentence: "The node has no disk space left for the image.",
     retryable: true,
   },
+  // The whole deadline has passed: another would only keep the tenant from reading why.
   {
-    when: /context deadline exceeded|i\/o timeout|Client\.Timeout|TLS handshake timeout/i,
+    when: /context deadline exceeded/i,
+    code: "registry_timeout",
+    sentence: "The registry did not answer in time.",
+    retryable: false,
+  },
+  {
+    when: /i\/o timeout|Client\.Timeout|TLS handshake timeout/i,
     code: "registry_timeout",
     sentence: "The registry did not answer in time.",
     retryable: true,

@@ -6,6 +6,7 @@ import { chmodSync, mkdirSync, readFileSync } from "node:fs"
 import { arch } from "node:os"
 import { join } from "node:path"
 import { DirectoryImageStore } from "../image/store.ts"
+import type { ImageStoreOptions } from "../image/store.ts"
 import type { Log } from "../log.ts"
 import { explain } from "../log.ts"
 import { StoredIdRanges } from "../mount/id-ranges.ts"
@@ -37,6 +38,8 @@ export interface OciControllerOptions {
   readonly imagesDir: string | null
   /** Registry credentials, as containers-auth.json(5). */
   readonly authFile?: string | null
+  /** How long registries may take; the store's own deadlines where absent. */
+  readonly deadlines?: Pick<ImageStoreOptions, "resolveTimeoutMs" | "pullTimeoutMs">
   readonly network?: Omit<PoolOptions, "stateDir">
   readonly log: Log
   /** Programs to use in place of those that are found. */
@@ -69,6 +72,7 @@ export async function createOciController(options: OciControllerOptions): Promis
       dir: join(host.stateDir, "image-store"),
       imagesDir: options.imagesDir,
       authFile: options.authFile ?? null,
+      ...options.deadlines,
     }))
   const network = await NamespacePool.open({ ...options.network, stateDir: host.stateDir })
   for (const note of network.notes) log.info(note)

@@ -67,7 +67,10 @@ describe("a registry", () => {
     const { port } = server.address() as AddressInfo
     const store = await openStore({ resolveTimeoutMs: 1_000 })
     const began = performance.now()
-    expect(await fault(store, `127.0.0.1:${port}/app:1`)).toMatchObject({ reason: { code: "registry_timeout" }, retryable: true })
+    expect(await fault(store, `127.0.0.1:${port}/app:1`)).toMatchObject({
+      reason: { code: "registry_timeout" },
+      retryable: false,
+    })
     expect(performance.now() - began).toBeLessThan(3_000)
     server.close()
   })

@@ -40,6 +40,8 @@ describe("the bridge's configuration", () => {
     ["a label without value", [...GOOD, "--label", "region"], '--label must be KEY=VALUE, not "region".'],
     ["a label with a bad key", [...GOOD, "--label", "_x=1"], "--label: "],
     ["a capacity that is no number", [...GOOD, "--capacity-runs", "many"], "--capacity-runs must be a number."],
+    ["a pull that nobody would wait for", [...GOOD, "--pull-timeout", "900"], "--pull-timeout must be at most 800."],
+    ["a deadline that is none", [...GOOD, "--registry-timeout", "soon"], "--registry-timeout must be a number."],
     ["no start at all", [...GOOD, "--parallel-starts", "0"], "--parallel-starts must be above 0."],
   ])("refuses %s with one sentence", (_, args, sentence) => {
     expect(() => readConfig(args, {})).toThrow(sentence)

@@ -123,8 +123,9 @@ describe("how a run ended", () => {
 
   it("is rejected before it starts and failed from then on", () => {
     const reason = { code: "image_not_found", message: "There is no such image." }
-    expect(gaveUp(aRecord({ state: "preparing" }), reason, NOW)).toMatchObject({ state: "rejected", reason, exit: null })
-    expect(gaveUp(aRecord({ state: "starting" }), reason, NOW)).toMatchObject({ state: "failed", reason, exit: null })
+    expect(gaveUp(aRecord({ state: "preparing" }), reason, null, NOW)).toMatchObject({ state: "rejected", reason, exit: null })
+    expect(gaveUp(aRecord({ state: "starting" }), reason, null, NOW)).toMatchObject({ state: "failed", reason, exit: null })
+    expect(gaveUp(aRecord({ state: "starting" }), reason, 127, NOW)).toMatchObject({ exit: { code: 127, by: "process" } })
   })
 
   it("tells a restart of the host from a lost process", () => {

@@ -6,9 +6,10 @@ const SAID: readonly (readonly [code: string, retryable: boolean, output: string
   ["disk_full", true, 'time="…" level=fatal msg="writing blob: write /var/lib/x/blobs/oci-put-blob1: no space left on device"'],
   [
     "registry_timeout",
-    true,
+    false,
     'msg="pinging container registry 127.0.0.1:1: Get \\"http://127.0.0.1:1/v2/\\": context deadline exceeded"',
   ],
+  ["registry_timeout", true, 'msg="pinging container registry x: dial tcp 10.0.0.1:443: i/o timeout"'],
   ["image_not_found", false, 'msg="reading manifest 9 in 127.0.0.1:5000/app: manifest unknown: manifest unknown"'],
   ["image_unauthorized", false, 'msg="reading manifest 1 in 127.0.0.1:5000/app: unauthorized: authentication required"'],
   [
