@@ -3,6 +3,7 @@
  * is read from wrangler.toml, so that the embedded platform and a deployed one cannot differ.
  */
 import { readFile } from "node:fs/promises"
+import { createRequire } from "node:module"
 import { join } from "node:path"
 import { drizzle } from "drizzle-orm/d1"
 import { migrate } from "drizzle-orm/d1/migrator"
@@ -10,10 +11,11 @@ import { build } from "esbuild"
 import type { JWK } from "jose"
 import { Log, LogLevel, Miniflare } from "miniflare"
 import { parse } from "smol-toml"
-import workerd from "workerd"
 import { z } from "zod"
 
 const ROOT = join(import.meta.dirname, "..")
+/** The package is CommonJS with the path of its binary as `default`, which bundlers and Node import in different ways. */
+const { default: workerdBinary } = createRequire(import.meta.url)("workerd") as { readonly default: string }
 
 const WranglerConfig = z.object({
   name: z.string(),
@@ -45,7 +47,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   const script = await bundle(join(ROOT, config.main))
   const port = options.port === 0 ? await freePort() : options.port
   const url = `http://127.0.0.1:${port}`
-  process.env.BERTH_WORKERD = workerd.default
+  process.env.BERTH_WORKERD = workerdBinary
   process.env.MINIFLARE_WORKERD_PATH = join(import.meta.dirname, "workerd-tied")
   const restoreSignals = keepSignalHandlers()
   const miniflare = new Miniflare({
