@@ -2,8 +2,8 @@ import { cloudflareTest, readD1Migrations } from "@cloudflare/vitest-plugin"
 import { defineConfig } from "vitest/config"
 import { TEST_ISSUER, TEST_SIGNING_KEY } from "./test/support/signing-key.ts"
 
-/** Tests that need root, the host's runtimes or whole processes run one file at a time: they share the machine. */
-const onHost = (name: string, testTimeout: number) => ({
+/** Tests that need root, the host's runtimes or whole processes run one file at a time, after all others: they share the machine. */
+const onHost = (name: string, testTimeout: number, groupOrder: number) => ({
   test: {
     name,
     include: [`test/${name}/**/*.test.ts`],
@@ -11,6 +11,7 @@ const onHost = (name: string, testTimeout: number) => ({
     testTimeout,
     hookTimeout: 60_000,
     fileParallelism: false,
+    sequence: { groupOrder },
     pool: "forks" as const,
   },
 })
@@ -44,8 +45,8 @@ export default defineConfig({
           testTimeout: 20_000,
         },
       },
-      onHost("host", 60_000),
-      onHost("e2e", 120_000),
+      onHost("host", 60_000, 1),
+      onHost("e2e", 120_000, 2),
     ],
   },
 })

@@ -1,6 +1,6 @@
 /** What a node must have for a run to go there. Each filter is a value; its reason is what the tenant reads, so it names no node. */
 import type { Ask } from "../shared/rpc.ts"
-import type { NodeState } from "./schedule.ts"
+import type { NodeState } from "./node-state.ts"
 
 export interface Filter {
   readonly name: string

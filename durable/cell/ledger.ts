@@ -3,7 +3,7 @@
  * written first, and this is built from it when the object wakes.
  */
 import type { NodeId } from "../../schema/ids.ts"
-import type { NodeState } from "./schedule.ts"
+import type { NodeState } from "./node-state.ts"
 import type { NodeRow, Reserved } from "./store.ts"
 
 interface Entry extends NodeState {

@@ -5,22 +5,10 @@
  * Looking at every node for every run costs seconds at 15,000 nodes, so the search ends once it has seen `SAMPLE` nodes that
  * fit. It starts somewhere else each time, and it has seen all of them before it says that nothing fits.
  */
-import type { NodeId } from "../../schema/ids.ts"
-import type { Capacity } from "../../schema/node.ts"
-import type { Profile } from "../../schema/container.ts"
 import type { Ask } from "../shared/rpc.ts"
 import type { Filter } from "./filters.ts"
+import type { NodeState } from "./node-state.ts"
 import type { Scorer } from "./scorers.ts"
-
-export interface NodeState {
-  readonly id: NodeId
-  readonly capacity: Capacity
-  readonly labels: Readonly<Record<string, string>>
-  readonly profiles: ReadonlySet<Profile>
-  readonly ready: boolean
-  /** What is reserved; booked by the ledger alone. */
-  readonly used: { readonly runs: number; readonly cpus: number; readonly memory_bytes: number; readonly pids: number }
-}
 
 export interface Chain {
   readonly filters: readonly Filter[]

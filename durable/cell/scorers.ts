@@ -1,6 +1,6 @@
 /** Which of the nodes that fit is best. Every score lies in [0, 1]; weights are applied outside. */
 import type { Ask } from "../shared/rpc.ts"
-import type { NodeState } from "./schedule.ts"
+import type { NodeState } from "./node-state.ts"
 
 export interface Scorer {
   readonly name: string

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest"
 import { FILTERS } from "../../../durable/cell/filters.ts"
-import { type NodeState, SAMPLE, schedule } from "../../../durable/cell/schedule.ts"
+import type { NodeState } from "../../../durable/cell/node-state.ts"
+import { SAMPLE, schedule } from "../../../durable/cell/schedule.ts"
 import { SCORERS } from "../../../durable/cell/scorers.ts"
 import type { Ask } from "../../../durable/shared/rpc.ts"
 import { anId, GIB } from "../../support/factories.ts"
