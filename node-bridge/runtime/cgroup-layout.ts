@@ -3,6 +3,8 @@
  * (hybrid), where the v2 one controls nothing that we use.
  */
 
+import { join } from "node:path"
+
 export interface CgroupLayout {
   readonly version: 1 | 2
   /** Mount point by controller (v1: `memory`, `cpu`, `pids`, …), or the one v2 mount under the name `unified`. */
@@ -33,6 +35,16 @@ export function parseCgroupLayout(mountinfo: string): CgroupLayout {
   if (unified !== null) all.add(unified)
   if (mounts.size > 0) return { version: 1, mounts, all: [...all], hidden: unified }
   return { version: 2, mounts: new Map(unified === null ? [] : [["unified", unified]]), all: [...all], hidden: null }
+}
+
+/** The `cgroup.procs` of this process's own cgroup, in any one hierarchy, from /proc/self/cgroup; null when it is out of sight. */
+export function ownProcs(layout: CgroupLayout, selfCgroup: string): string | null {
+  for (const line of selfCgroup.trim().split("\n")) {
+    const [, controllers = "", ...path] = line.split(":") // a path may have colons
+    const mount = controllers.split(",").map((name) => layout.mounts.get(name === "" ? "unified" : name))[0]
+    if (mount !== undefined) return join(mount, path.join(":"), "cgroup.procs")
+  }
+  return null
 }
 
 /** mountinfo writes space, tab, newline and backslash as octal. */

@@ -14,9 +14,10 @@ import { IdmappedRoots } from "../mount/root-mounts.ts"
 import { TenantNamespaces } from "../mount/user-namespaces.ts"
 import { NamespacePool } from "../network/pool.ts"
 import type { PoolOptions } from "../network/pool.ts"
-import { parseCgroupLayout } from "./cgroup-layout.ts"
+import { ownProcs, parseCgroupLayout } from "./cgroup-layout.ts"
 import { Cgroups } from "./cgroups.ts"
 import type { Controller } from "./controller.ts"
+import { MigrationLock } from "./migration-lock.ts"
 import { OciController } from "./oci-runs.ts"
 import { hostPaths } from "./paths.ts"
 import type { HostPaths } from "./paths.ts"
@@ -89,6 +90,7 @@ export async function createOciController(options: OciControllerOptions): Promis
       tools,
       cgroups,
       cli,
+      migrations: new MigrationLock(ownProcs(layout, readFileSync("/proc/self/cgroup", "utf8"))),
       log,
       versions,
       parts: { images, ranges, namespaces, roots: new IdmappedRoots((range) => namespaces.descriptor(range)), network },

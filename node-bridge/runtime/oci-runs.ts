@@ -24,6 +24,7 @@ import { rotateLog } from "./log-files.ts"
 import { readLog } from "./log-reader.ts"
 import { explainStartFailure } from "./messages.ts"
 import { RunObserver } from "./observer.ts"
+import type { MigrationLock } from "./migration-lock.ts"
 import { runPaths } from "./paths.ts"
 import type { HostPaths, RunPaths } from "./paths.ts"
 import { prepareRun } from "./preparation.ts"
@@ -42,6 +43,7 @@ const ROTATE_EVERY_MS = 1_000
 export interface OciHost extends PrepareHost, TeardownTools {
   readonly parts: Parts
   readonly host: HostPaths
+  readonly migrations: MigrationLock
   readonly log: Log
   readonly versions: Readonly<Record<string, string>>
 }
@@ -107,6 +109,7 @@ export class OciController implements Controller {
     if (before.kind !== "absent" && known !== null) return { image_digest: known.image_digest, timings: {} }
     if (this.#isThere(runId)) await this.release(runId) // what a bridge before us had begun
     const watch = new Stopwatch()
+    const letGo = this.#on.migrations.keepFast()
     try {
       mkdirSync(paths.dir, { recursive: true, mode: 0o700 })
       const prepared = await prepareRun(run, paths, this.#on, this.#on.parts, watch, imageOf, signal)
@@ -115,6 +118,8 @@ export class OciController implements Controller {
       return { image_digest: prepared.record.image_digest, timings: watch.timings }
     } catch (error) {
       throw this.#asControllerError(error, "prepare_failed", "The host could not prepare the container.", signal)
+    } finally {
+      letGo()
     }
   }
 
@@ -129,6 +134,7 @@ export class OciController implements Controller {
     const prepared = this.#prepared.get(runId)
     if (prepared === undefined) throw new ControllerError("not_prepared", "The container is not prepared on this host.")
     const watch = new Stopwatch()
+    const letGo = this.#on.migrations.keepFast()
     try {
       const created = await watch.time("create", () => this.#create(runId, paths, prepared))
       await watch.time("start", async () => {
@@ -141,6 +147,7 @@ export class OciController implements Controller {
     } catch (error) {
       throw this.#asControllerError(error, "start_failed", "The host could not start the container.")
     } finally {
+      letGo()
       this.#prepared.delete(runId) // started, or to be prepared anew
       prepared.lower.release() // the container's own mount of it holds on
     }

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest"
-import { parseCgroupLayout } from "../../../node-bridge/runtime/cgroup-layout.ts"
+import { ownProcs, parseCgroupLayout } from "../../../node-bridge/runtime/cgroup-layout.ts"
 
 const V1 = `31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
 32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct
@@ -28,4 +28,13 @@ test("both: v1 limits, and the v2 one must be hidden from crun", () => {
 
 test("none", () => {
   expect(parseCgroupLayout("21 1 8:1 / / rw - ext4 /dev/vda rw").mounts.size).toBe(0)
+})
+
+test("the own cgroup of a process, in the first hierarchy that is mounted", () => {
+  const v1 = "9:name=systemd:/user\n8:pids:/\n2:cpu,cpuacct:/system/a:b\n1:memory:/x\n"
+  expect(ownProcs(parseCgroupLayout(V1), v1)).toBe("/sys/fs/cgroup/cpu,cpuacct/system/a:b/cgroup.procs")
+  expect(ownProcs(parseCgroupLayout(V2), "0::/system.slice/berth.service\n")).toBe(
+    "/sys/fs/cgroup/system.slice/berth.service/cgroup.procs",
+  )
+  expect(ownProcs(parseCgroupLayout(V1), "0::/\n")).toBeNull()
 })
