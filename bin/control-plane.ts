@@ -2,7 +2,7 @@
  * The control plane on this machine: the Worker and its objects on workerd, by Miniflare as a library. What is bound to what
  * is read from wrangler.toml, so that the embedded platform and a deployed one cannot differ.
  */
-import { readFile } from "node:fs/promises"
+import { readFile, writeFile } from "node:fs/promises"
 import { createRequire } from "node:module"
 import { join } from "node:path"
 import { drizzle } from "drizzle-orm/d1"
@@ -28,7 +28,8 @@ const WranglerConfig = z.object({
 
 export interface ControlPlane {
   readonly url: string
-  /** Pids of the workerd processes that serve it now. */
+  /** What its tokens name as `iss` and `aud`. */
+  readonly issuer: string
   stop(): Promise<void>
 }
 
@@ -37,6 +38,8 @@ export interface ControlPlaneOptions {
   readonly state: string
   readonly port: number
   readonly signingKey: JWK
+  /** Keeps the issuer's name: nodes and tokens hold on to it, so it must not follow the port of the day. */
+  readonly issuerFile: string
   /** A line that workerd or the worker printed. */
   readonly onLog?: (line: string) => void
 }
@@ -47,6 +50,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   const script = await bundle(join(ROOT, config.main))
   const port = options.port === 0 ? await freePort() : options.port
   const url = `http://127.0.0.1:${port}`
+  const issuer = await issuerIn(options.issuerFile, url)
   process.env.BERTH_WORKERD = workerdBinary
   process.env.MINIFLARE_WORKERD_PATH = join(import.meta.dirname, "workerd-tied")
   const restoreSignals = keepSignalHandlers()
@@ -83,7 +87,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
             ...Object.fromEntries(
               config.d1_databases.map(({ binding }) => [binding, { type: "d1", id: binding.toLowerCase() } as const]),
             ),
-            ISSUER: { type: "text", value: url },
+            ISSUER: { type: "text", value: issuer },
             SIGNING_KEY: { type: "text", value: JSON.stringify(options.signingKey) },
           },
         },
@@ -102,7 +106,18 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     await miniflare.dispose().catch(() => {})
     throw error
   }
-  return { url, stop: () => miniflare.dispose() }
+  return { url, issuer, stop: () => miniflare.dispose() }
+}
+
+/** The issuer of a state folder: the first address that it was served at. */
+async function issuerIn(file: string, url: string): Promise<string> {
+  try {
+    return (await readFile(file, "utf8")).trim()
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error
+    await writeFile(file, `${url}\n`, { mode: 0o600 })
+    return url
+  }
 }
 
 async function bundle(entry: string): Promise<string> {

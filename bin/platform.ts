@@ -40,6 +40,7 @@ export interface Platform {
 export const layoutOf = (state: string) => ({
   lock: join(state, "lock"),
   signingKey: join(state, "signing-key.json"),
+  issuer: join(state, "issuer"),
   controlPlane: join(state, "control-plane"),
   node: join(state, "node"),
   images: join(state, "images"),
@@ -62,11 +63,17 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
   }
   try {
     const signingKey = await signingKeyIn(paths.signingKey)
-    controlPlane = await startControlPlane({ state: paths.controlPlane, port: options.port, signingKey, onLog: options.onLog })
-    const { url } = controlPlane
+    controlPlane = await startControlPlane({
+      state: paths.controlPlane,
+      port: options.port,
+      signingKey,
+      issuerFile: paths.issuer,
+      onLog: options.onLog,
+    })
+    const { url, issuer } = controlPlane
     options.onStep?.("control plane", url)
 
-    const operatorToken = await signOperatorToken(signingKey, url, "operator", TOKEN_SECONDS)
+    const operatorToken = await signOperatorToken(signingKey, issuer, "operator", TOKEN_SECONDS)
     const operator = clientOf(url, operatorToken)
     const tenantId = await ensureTenant(operator)
     const { access_token: token } = await operator.post<{ access_token: string }>(`/v1/admin/tenants/${tenantId}/tokens`, {

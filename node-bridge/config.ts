@@ -48,6 +48,7 @@ export const HELP = `node-bridge: runs a host's containers for the platform
   --drain-timeout SECONDS  the longest that a container may take to stop on SIGUSR2 (default 10)
   --log text|json          form of the log on stderr (default text)
 
+Environment: BERTH_TOOLS names a directory whose programs (conmon, crun, skopeo, ...) are used before the system's.
 Signals: SIGTERM and SIGINT end the bridge and leave its containers running; the next bridge takes them up.
 SIGUSR2 stops the containers, reports them, and ends the bridge.
 Exit codes: 0 as asked, 2 wrong use, 3 the host lacks something, 4 in use by another bridge, 5 refused by the platform.

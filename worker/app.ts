@@ -68,8 +68,8 @@ export function newApp(services: (env: Env) => Services = servicesOf): OpenAPIHo
   )
   for (const operation of OPERATIONS) register(app, operation)
   app.get("/", (c) => c.redirect("/docs"))
-  app.get("/openapi.json", (c) => c.json(apiDocument(app, c.env.ISSUER)))
-  app.get("/docs", async (c) => docsPage(c, apiDocument(app, c.env.ISSUER)))
+  app.get("/openapi.json", (c) => c.json(apiDocument(app, new URL(c.req.url).origin)))
+  app.get("/docs", async (c) => docsPage(c, apiDocument(app, new URL(c.req.url).origin)))
   return app
 }
 

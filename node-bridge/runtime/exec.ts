@@ -39,7 +39,12 @@ export class ExecError extends Error {
 const DEFAULT_MAX_OUTPUT_BYTES = 64 * 1024
 /** Bridges started by a service manager may have no PATH; the tools live in these places on every distribution we know. */
 const TOOL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-export const TOOL_ENV: Readonly<Record<string, string>> = { PATH: TOOL_PATH, LC_ALL: "C" }
+/** `BERTH_TOOLS` names a directory that comes first: an operator's own builds of conmon, crun, skopeo and the like. */
+const FIRST = process.env["BERTH_TOOLS"]
+export const TOOL_ENV: Readonly<Record<string, string>> = {
+  PATH: FIRST === undefined || FIRST === "" ? TOOL_PATH : `${FIRST}:${TOOL_PATH}`,
+  LC_ALL: "C",
+}
 
 /** Runs a program to its end. A non-zero exit is a result; rejects with `ExecError`, or the signal's reason when aborted. */
 export function exec(file: string, args: readonly string[], options: ExecOptions): Promise<ExecResult> {

@@ -33,7 +33,7 @@ import type { ImageSource, Parts, PreparedRun, PrepareHost } from "./preparation
 import { identify, isAlive, sendSignal } from "./process-identity.ts"
 import type { ProcessIdentity } from "./process-identity.ts"
 import { Stopwatch } from "./stopwatch.ts"
-import { endProcesses, removeLeftovers, removeTrees } from "./teardown.ts"
+import { endProcesses, removeLeftovers, removeRuntimeDirectory, removeTrees } from "./teardown.ts"
 import type { TeardownTools } from "./teardown.ts"
 
 /** A create takes some 30 ms; a host out of memory may take seconds. Past this it is taken down and may be tried again. */
@@ -299,6 +299,7 @@ export class OciController implements Controller {
     for (const { lower } of this.#prepared.values()) lower.release()
     this.#prepared.clear()
     await this.#closeParts()
+    removeRuntimeDirectory(this.#on.host) // once no run is live, the state directory is all that we have here
   }
 
   /** Anything that is no `ControllerError` is a fault of the host: said in general to the tenant, in full to the operator. */

@@ -2,7 +2,7 @@
  * Takes a run down, from whatever point it or an earlier takedown had come to. Every step looks first and is harmless when
  * there is nothing to do. Processes go before cgroups, and cgroups before files: what still runs must not lose its limits.
  */
-import { readdirSync, readFileSync, readlinkSync, rmSync, statSync } from "node:fs"
+import { readdirSync, readFileSync, readlinkSync, rmdirSync, rmSync, statSync } from "node:fs"
 import { basename, join } from "node:path"
 import { setTimeout as delay } from "node:timers/promises"
 import type { RunId } from "../../schema/ids.ts"
@@ -60,6 +60,15 @@ export async function removeLeftovers({ cgroups, tools, host }: TeardownTools, r
 export async function removeTrees(tools: ToolPaths, dirs: readonly string[]): Promise<void> {
   const { code, stderr } = await exec(tools.rm, ["-rf", "--one-file-system", "--", ...dirs], { timeoutMs: REMOVE_TIMEOUT_MS })
   if (code !== 0) throw new Error(`rm: ${stderr.trim()}`)
+}
+
+/** What a live run has in it stays, and so does the directory. */
+export function removeRuntimeDirectory({ runtimeDir, runtimeRoot, socketsDir, mountsDir }: HostPaths): void {
+  try {
+    for (const dir of [runtimeRoot, socketsDir, mountsDir, runtimeDir]) rmdirSync(dir)
+  } catch {
+    // Not empty: a run lives on, and the next bridge takes both up.
+  }
 }
 
 /** Root's own conmon and runtime processes that were started for this run, found by an argument that is its id. */

@@ -6,7 +6,7 @@ import { join } from "node:path"
 import { afterEach, beforeEach, describe, expect, it } from "vitest"
 import { clientOf } from "../../bin/client.ts"
 import type { Container } from "../../schema/api.ts"
-import { leftovers, snapshot } from "../support/leftovers.ts"
+import { expectNothingLeft, snapshot } from "../support/leftovers.ts"
 import { envOf, type Started, start } from "../support/start.ts"
 import { waitFor } from "../support/wait-for.ts"
 
@@ -27,17 +27,20 @@ describe("npm start", () => {
     rmSync(state, { recursive: true, force: true })
   })
 
-  it("runs a first container and, with --once, ends with 0 and leaves nothing behind", async () => {
-    const before = snapshot([state])
-    const child = run("--once")
-    const { code } = await child.ended()
-    expect(child.output()).toContain("Hello from")
-    expect(child.output()).toContain("verdict “holds”")
-    expect(code, child.output()).toBe(0)
-    expect(leftovers(before, snapshot([state]))).toEqual([])
-  })
+  it.each(["crun", "runc"])(
+    "runs a first container with %s and --once, ends with 0 and leaves nothing behind",
+    async (runtime) => {
+      const before = snapshot([state])
+      const child = run("--once", "--runtime", runtime)
+      const { code } = await child.ended()
+      expect(child.output()).toContain("Hello from")
+      expect(child.output()).toContain("verdict “holds”")
+      expect(code, child.output()).toBe(0)
+      await expectNothingLeft(state, before)
+    },
+  )
 
-  it("writes an env file that only its owner can read and that works at once", async () => {
+  it("writes an env file that only its owner can read and that works at once, and locks its folder", async () => {
     const child = run()
     await child.prints(/Berth is up/)
     expect(statSync(join(state, "env")).mode & 0o777).toBe(0o600)
@@ -46,6 +49,12 @@ describe("npm start", () => {
     await expect(clientOf(BERTH_URL, BERTH_OPERATOR_TOKEN).get("/v1/admin/nodes")).resolves.toMatchObject({
       items: [{ connected: true }],
     })
+
+    // It is the only one that may use its folder.
+    const second = run()
+    expect((await second.ended()).code).toBe(1)
+    expect(second.output()).toMatch(/^berth: Another Berth uses .* choose another folder with --state\.\n$/m)
+    expect(second.output()).not.toMatch(/^\s+at /m)
     child.process.kill("SIGINT")
     expect((await child.ended()).code).toBe(0)
   })
@@ -53,7 +62,7 @@ describe("npm start", () => {
   it("stops its containers and leaves nothing behind on Ctrl-C", async () => {
     const before = snapshot([state])
     const child = run()
-    await child.prints(/Berth is up/)
+    await child.prints(/✓ node/)
     const { BERTH_URL = "", BERTH_TOKEN = "" } = envOf(state)
     const tenant = clientOf(BERTH_URL, BERTH_TOKEN)
     await tenant.post("/v1/containers", {
@@ -65,12 +74,12 @@ describe("npm start", () => {
     await tenant.get("/v1/containers/web/wait?status=running")
     process.kill(-(child.process.pid ?? 0), "SIGINT") // the terminal tells the whole group
     expect((await child.ended()).code, child.output()).toBe(0)
-    expect(leftovers(before, snapshot([state]))).toEqual([])
+    await expectNothingLeft(state, before)
   })
 
   it("adopts what still runs after a kill -9 of all of it", async () => {
     const first = run()
-    await first.prints(/Berth is up/)
+    await first.prints(/✓ node/)
     const before = envOf(state)
     const tenant = clientOf(before.BERTH_URL ?? "", before.BERTH_TOKEN ?? "")
     await tenant.post("/v1/containers", {
@@ -88,7 +97,7 @@ describe("npm start", () => {
     )
 
     const second = run()
-    await second.prints(/Berth is up/)
+    await second.prints(/✓ node/)
     const after = envOf(state)
     const again = clientOf(after.BERTH_URL ?? "", after.BERTH_TOKEN ?? "")
     const adopted = await again.get<Container>("/v1/containers/web")
@@ -101,21 +110,10 @@ describe("npm start", () => {
     expect((await second.ended()).code, second.output()).toBe(0)
   })
 
-  it("refuses to share a state folder with another Berth", async () => {
-    const child = run()
-    await child.prints(/Berth is up/)
-    const second = run()
-    expect((await second.ended()).code).toBe(1)
-    expect(second.output()).toMatch(/berth: Another Berth uses/)
-    expect(second.output()).not.toMatch(/^\s+at /m)
-    child.process.kill("SIGINT")
-    await child.ended()
-  })
-
   it("stops what still ran from a folder before --reset deletes it", async () => {
     const before = snapshot([state])
     const first = run()
-    await first.prints(/Berth is up/)
+    await first.prints(/✓ node/)
     const { BERTH_URL = "", BERTH_TOKEN = "" } = envOf(state)
     const tenant = clientOf(BERTH_URL, BERTH_TOKEN)
     await tenant.post("/v1/containers", { image: "localhost/hello", name: "web", command: ["sleep", "1000"] })
@@ -124,7 +122,7 @@ describe("npm start", () => {
     await first.ended()
     const second = run("--reset", "--once")
     expect((await second.ended()).code, second.output()).toBe(0)
-    expect(leftovers(before, snapshot([state]))).toEqual([])
+    await expectNothingLeft(state, before)
   })
 
   it("says in one sentence that the port is taken", async () => {

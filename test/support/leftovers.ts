@@ -1,13 +1,25 @@
 /** What a run must not leave behind on the machine: compare a snapshot from before with one from after. */
 import { execFileSync } from "node:child_process"
+import { createHash } from "node:crypto"
 import { existsSync, readdirSync, readFileSync } from "node:fs"
+import { basename, join } from "node:path"
+import { linkPrefix } from "../../node-bridge/network/addresses.ts"
+import { tableName } from "../../node-bridge/network/rules.ts"
+import { hostPaths } from "../../node-bridge/runtime/paths.ts"
+import { formatId, ID_RANDOM_BYTES } from "../../schema/ids.ts"
+import { waitFor } from "./wait-for.ts"
+
+const KINDS = ["mounts", "cgroups", "links", "nftTables", "processes", "runtimeDirs"] as const
+type Kind = (typeof KINDS)[number]
 
 export interface Snapshot {
+  readonly atMs: number
   readonly mounts: readonly string[]
   readonly cgroups: readonly string[]
   readonly links: readonly string[]
   readonly nftTables: readonly string[]
   readonly processes: readonly string[]
+  readonly runtimeDirs: readonly string[]
 }
 
 const PROGRAMS = /^(conmon|crun|runc|workerd|skopeo|umoci)$/
@@ -46,18 +58,62 @@ function processesOf(marks: readonly string[]): string[] {
 /** `marks`: texts, such as a state folder, that tell our processes from others' on this machine. */
 export function snapshot(marks: readonly string[]): Snapshot {
   return {
+    atMs: Date.now(),
     mounts: lines(readFileSync("/proc/self/mountinfo", "utf8")).map((line) => line.split(" ").slice(3, 5).join(" ")),
     cgroups: berthCgroups(),
     links: readdirSync("/sys/class/net"),
     nftTables: lines(execFileSync("nft", ["list", "tables"], { encoding: "utf8" })),
     processes: processesOf(marks),
+    runtimeDirs: readdirSync("/run").filter((name) => name.startsWith("berth-")),
   }
 }
 
 /** Everything that is there now and was not before. */
 export function leftovers(before: Snapshot, after: Snapshot): string[] {
-  return (Object.keys(before) as (keyof Snapshot)[]).flatMap((kind) => {
+  return KINDS.flatMap((kind) => {
     const known = new Set(before[kind])
     return after[kind].filter((item) => !known.has(item)).map((item) => `${kind}: ${item}`)
+  })
+}
+
+/** What a platform's state folder alone may have left, so that whatever else runs on the machine does not count. */
+export function leftoversOf(state: string, before: Snapshot): string[] {
+  const node = join(state, "node")
+  const { runtimeDir } = hostPaths(node, "crun")
+  const instance = createHash("sha256").update(node).digest("hex")
+  const firstRun = formatId("run", before.atMs, new Uint8Array(ID_RANDOM_BYTES))
+  const ours: Record<Kind, (item: string) => boolean> = {
+    mounts: (mount) => mount.includes(state) || mount.includes(runtimeDir),
+    // A cgroup does not say whose it is. A run that is older, or lives, is somebody else's: ours are found as processes.
+    cgroups: (path) => basename(path) >= firstRun && !holdsProcesses(path),
+    links: (name) => name.startsWith(linkPrefix(instance)),
+    nftTables: (table) => table.endsWith(` ${tableName(instance)}`),
+    processes: () => true,
+    runtimeDirs: (name) => runtimeDir.endsWith(`/${name}`),
+  }
+  const after = snapshot([state])
+  return KINDS.flatMap((kind) => {
+    const known = new Set(before[kind])
+    return after[kind].filter((item) => !known.has(item) && ours[kind](item)).map((item) => `${kind}: ${item}`)
+  })
+}
+
+function holdsProcesses(cgroup: string): boolean {
+  try {
+    if (readFileSync(join(cgroup, "cgroup.procs"), "utf8") !== "") return true
+    return readdirSync(cgroup, { withFileTypes: true }).some(
+      (entry) => entry.isDirectory() && holdsProcesses(join(cgroup, entry.name)),
+    )
+  } catch {
+    return true // it went while we looked
+  }
+}
+
+/** Fails with what a platform's state folder has left on the machine; the kernel takes some things down a moment later. */
+export async function expectNothingLeft(state: string, before: Snapshot): Promise<void> {
+  let left: string[] = []
+  const gone = () => (left = leftoversOf(state, before)).length === 0
+  await waitFor("everything to be gone", gone, 5_000).catch(() => {
+    throw new Error(`left behind:\n${left.join("\n")}`)
   })
 }
