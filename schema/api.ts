@@ -174,7 +174,7 @@ export const Quota = z
       .min(0)
       .default(1024 ** 4),
   })
-  .meta({ id: "Quota", description: "What the tenant's containers may ask for in all while they are wished to run." })
+  .meta({ id: "Quota", description: "What the tenant's containers may ask for in all, from a start until the run has ended." })
 export type Quota = z.infer<typeof Quota>
 
 export const TenantCreate = z.strictObject({ name: ContainerName, quota: Quota.prefault({}) }).meta({ id: "TenantCreate" })

@@ -1,5 +1,5 @@
 /** Commands to a bridge that wait for their result. In memory: a caller waits on this object, so it stays awake meanwhile. */
-import { AppError } from "../../schema/errors.ts"
+import { AppError, type ErrorCode } from "../../schema/errors.ts"
 import type { Reason } from "../../schema/protocol.ts"
 
 /** A bridge answers in milliseconds; after this it is taken for stuck. */
@@ -12,7 +12,12 @@ interface Waiting {
 
 export class Commands {
   readonly #waiting = new Map<number, Waiting>()
-  #next = 1
+  #next: number
+
+  /** `first` is the first command's id: the bridge may still answer what an object before this one had asked. */
+  constructor(first: number) {
+    this.#next = first
+  }
 
   /** Sends with a new id and waits for the result under it. */
   async call(send: (id: number) => void): Promise<string> {
@@ -42,8 +47,7 @@ export class Commands {
   }
 }
 
-/** A bridge refuses what the container's state does not allow; anything else it says is a fault of the host. */
-function refusalOf(reason: Reason): AppError {
-  const { code, message } = reason
-  return new AppError(code === "not_found" || code === "action_not_allowed" ? code : "unavailable", message)
-}
+/** What a bridge refuses because of the run's state; anything else it says is a fault of the host. */
+const REFUSALS: Readonly<Partial<Record<string, ErrorCode>>> = { no_such_run: "not_found", not_running: "action_not_allowed" }
+
+const refusalOf = ({ code, message }: Reason): AppError => new AppError(REFUSALS[code] ?? "unavailable", message)

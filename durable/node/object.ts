@@ -15,7 +15,7 @@ import {
 } from "../../schema/protocol.ts" // prettier-ignore
 import { Alarms } from "../shared/alarms.ts"
 import { migrateOnce, openDatabase } from "../shared/database.ts"
-import { type Env, type Peers, peersOf, systemClock } from "../shared/ports.ts"
+import { type Env, type Peers, peersOf, randomNumber, systemClock } from "../shared/ports.ts"
 import { CELL_ID_HEADER, NODE_ID_HEADER, NODE_LABELS_HEADER, type NodeRpc, type NodeStatus } from "../shared/rpc.ts"
 import { AssignmentSet } from "./assignment-set.ts"
 import { CellLink, DISCONNECTED } from "./cell-link.ts"
@@ -44,7 +44,7 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
   readonly #peers: Peers
   readonly #alarms: Alarms
   readonly #sockets: Sockets
-  readonly #commands = new Commands()
+  readonly #commands = new Commands(randomNumber())
   readonly #streams: Streams
   readonly #set: AssignmentSet
   readonly #reports: Reports
@@ -58,10 +58,13 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
     this.#store = new NodeStore(db)
     this.#peers = peersOf(env)
     this.#sockets = new Sockets(ctx)
-    this.#streams = new Streams({
-      credit: (stream, bytes) => this.#tell({ type: "stream_credit", stream, bytes }),
-      closed: (stream) => this.#tell({ type: "stream_close", stream }),
-    })
+    this.#streams = new Streams(
+      {
+        credit: (stream, bytes) => this.#tell({ type: "stream_credit", stream, bytes }),
+        closed: (stream) => this.#tell({ type: "stream_close", stream }),
+      },
+      randomNumber(),
+    )
     this.#set = new AssignmentSet(this.#store, this.#sockets, (rows) => this.#armLease(rows))
     this.#orphans = new Orphans(this.#store, this.#set, this.#peers)
     this.#reports = new Reports(this.#store, this.#set, this.#peers)

@@ -10,6 +10,7 @@ const CREDIT_STEP_BYTES = STREAM_CREDIT_BYTES / 4
 
 /** A reader that has left is noticed only by writing to it, so a silent stream carries an empty line this often. */
 const KEEPALIVE_MS = 15_000
+const NEWLINE = 0x0a
 const EMPTY_LINE = new TextEncoder().encode("\n")
 
 export interface StreamPeer {
@@ -26,15 +27,19 @@ interface Stream {
   allowed: number
   /** Bytes that the reader has taken, not yet given back as credit. */
   taken: number
+  /** The last byte ended a line: frames are cut where credit ends, which may be inside one. */
+  betweenLines: boolean
 }
 
 export class Streams {
   readonly #peer: StreamPeer
   readonly #open = new Map<number, Stream>()
-  #next = 1
+  #next: number
 
-  constructor(peer: StreamPeer) {
+  /** `first` is the first stream's number: the bridge may still send what an object before this one had opened. */
+  constructor(peer: StreamPeer, first: number) {
     this.#peer = peer
+    this.#next = first
   }
 
   open(): { stream: number; readable: ReadableStream<Uint8Array> } {
@@ -42,7 +47,7 @@ export class Streams {
     const stream = this.#next++
     const writer = writable.getWriter()
     const keepalive = setInterval(() => void this.#keepAlive(stream), KEEPALIVE_MS)
-    this.#open.set(stream, { writer, keepalive, writing: 0, allowed: STREAM_CREDIT_BYTES, taken: 0 })
+    this.#open.set(stream, { writer, keepalive, writing: 0, allowed: STREAM_CREDIT_BYTES, taken: 0, betweenLines: true })
     writer.closed.catch(() => this.#leave(stream))
     return { stream, readable }
   }
@@ -52,11 +57,18 @@ export class Streams {
     const chunk = decodeStreamChunk(frame)
     if (chunk === undefined) return false
     const open = this.#open.get(chunk.stream)
-    if (open === undefined) return true // crossed with our close
+    if (open === undefined) {
+      // It crossed with our close, or its reader went with an object before this one.
+      this.#peer.closed(chunk.stream)
+      return true
+    }
     const { length } = chunk.bytes
     open.allowed -= length
     if (open.allowed < 0) return false
-    if (length > 0) void this.#pass(chunk.stream, open, chunk.bytes)
+    if (length > 0) {
+      open.betweenLines = chunk.bytes.at(-1) === NEWLINE
+      void this.#pass(chunk.stream, open, chunk.bytes)
+    }
     return true
   }
 
@@ -99,7 +111,7 @@ export class Streams {
 
   async #keepAlive(stream: number): Promise<void> {
     const open = this.#open.get(stream)
-    if (open?.writing === 0) await this.#write(stream, open, EMPTY_LINE)
+    if (open?.writing === 0 && open.betweenLines) await this.#write(stream, open, EMPTY_LINE)
   }
 
   #leave(stream: number): void {

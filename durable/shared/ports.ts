@@ -27,6 +27,9 @@ export const systemIds = (clock: Clock): Ids => ({
   make: (prefix) => formatId(prefix, clock.now(), crypto.getRandomValues(new Uint8Array(ID_RANDOM_BYTES))),
 })
 
+/** Below 2^31: where an object begins to count what must not be taken for what another life of it counted. */
+export const randomNumber = (): number => (crypto.getRandomValues(new Uint32Array(1))[0] ?? 0) >>> 1
+
 /** The other objects, by id. */
 export interface Peers {
   tenant(id: TenantId): TenantRpc

@@ -57,7 +57,7 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
     this.#alarms = new Alarms(ctx.storage, this.#clock, [
       () => store.nextRetry(),
       () => store.nextDeadline(),
-      () => nextCollection(store.oldest()),
+      () => nextCollection(store.oldest(), this.#clock.now()),
     ])
     this.#ledger = new Ledger(store, this.#clock, this.#ids, (committed) => this.#committed(committed))
     this.#saga = new Saga({

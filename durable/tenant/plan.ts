@@ -176,7 +176,8 @@ function derive(group: Group): Group {
   const run = latestRun(group)
   const { status, deadlineMs } = publicStatus(wishView(container), runView(container, run))
   const live = run !== undefined && !isTerminal(run.state)
-  const active = container.desired === "running" && (live || container.next_run_at_ms !== null)
+  // A process that is told to stop may take an hour to; until it has ended it takes up what it took before.
+  const active = live || (container.desired === "running" && container.next_run_at_ms !== null)
   const wake_at_ms = container.removed_at_ms === null ? deadlineMs : null
   if (status === container.status && active === container.active && wake_at_ms === container.wake_at_ms) return group
   return { ...group, container: { ...container, status, active, wake_at_ms } }

@@ -56,6 +56,10 @@ function mayRestart({ spec, restarts }: ContainerRow, run: RunRow): boolean {
 }
 
 const FAILURES: readonly (TerminalState | string)[] = ["failed", "rejected"]
-const didNotEndWell = (run: RunRow) => FAILURES.includes(run.state)
+const didNotEndWell = (run: RunRow) => FAILURES.includes(run.state) || wasTakenAway(run)
+
+/** Stopped because its host shut down or lost touch: nobody who may wish so wished its end. A lifetime is the tenant's own wish. */
+const wasTakenAway = ({ state, exit, reason }: RunRow) =>
+  state === "stopped" && (exit?.by === "host" || (exit?.by === "platform" && reason?.code !== "lifetime_exceeded"))
 
 const lastedMs = (run: RunRow, now: number) => (run.started_at_ms === null ? 0 : (run.finished_at_ms ?? now) - run.started_at_ms)

@@ -12,15 +12,15 @@ export const retentionBounds = (now: number) => ({
   removed: now - REMOVED_RETENTION_SECONDS * 1000,
 })
 
-export function nextCollection(oldest: {
-  idempotency: number | null
-  event: number | null
-  removed: number | null
-}): number | null {
+/** What is still there though it is due (more than one sweep takes, or not given back by its node yet) waits a stride more. */
+export function nextCollection(
+  oldest: { idempotency: number | null; event: number | null; removed: number | null },
+  now: number,
+): number | null {
   const times = [
     oldest.idempotency,
     oldest.event === null ? null : oldest.event + EVENT_RETENTION_SECONDS * 1000,
     oldest.removed === null ? null : oldest.removed + REMOVED_RETENTION_SECONDS * 1000,
   ].filter((time) => time !== null)
-  return times.length === 0 ? null : (Math.floor(Math.min(...times) / STRIDE_MS) + 1) * STRIDE_MS
+  return times.length === 0 ? null : (Math.floor(Math.max(Math.min(...times), now) / STRIDE_MS) + 1) * STRIDE_MS
 }

@@ -22,8 +22,12 @@ export class Watchers {
     const wake = () => {
       try {
         const found = look()
-        if (found !== undefined) resolve(found)
+        if (found === undefined) return
+        // Looking may move a reader's cursor on: another change in this same turn must not look again for nobody.
+        this.#watchers.delete(wake)
+        resolve(found)
       } catch (error) {
+        this.#watchers.delete(wake)
         reject(error)
       }
     }

@@ -75,6 +75,21 @@ describe("names and quotas", () => {
     expect((await tenant.act(aCall(), idle.body.id, { kind: "start" })).body.status).toBe("scheduling")
   })
 
+  it("count what is told to stop until it has stopped", async () => {
+    const { tenant, node } = await aControlPlane({ quota: { containers: 1 } })
+    const host = await node({ manual: true })
+    const idle = await tenant.createContainer(aCall(), aCreate({ start: false }))
+    const { body } = await tenant.createContainer(aCall(), aCreate({ stop: { timeout_seconds: 3600 } }))
+    const run = body.run?.id
+    if (!run) throw new Error("no run")
+    await host.assigned(run)
+    await host.acknowledged(host.report([anObservation(run)]))
+    await tenant.act(aCall(), body.id, { kind: "stop", timeout_seconds: null })
+    expect((await refusal(() => tenant.act(aCall(), idle.body.id, { kind: "start" }))).code).toBe("quota_exceeded")
+    await host.acknowledged(host.report([anObservation(run, { state: "stopped", revision: 2, exit: anExit({ by: "tenant" }) })]))
+    expect((await tenant.act(aCall(), idle.body.id, { kind: "start" })).body.status).toBe("scheduling")
+  })
+
   it("know nothing of tenants that were never configured, nor of other tenants' containers", async () => {
     const { tenant } = await aControlPlane()
     const { body } = await tenant.createContainer(aCall(), aCreate())

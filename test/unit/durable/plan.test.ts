@@ -12,7 +12,7 @@ import {
 } from "../../../durable/tenant/plan.ts"
 import { afterRun, backoffMs, HEALTHY_RUN_MS, LONGEST_BACKOFF_MS, MAX_LOST_ATTEMPTS } from "../../../durable/tenant/restart.ts"
 import { latestRun } from "../../../durable/tenant/view.ts"
-import { aCreate, anId } from "../../support/factories.ts"
+import { aCreate, anExit, anId } from "../../support/factories.ts"
 import { aContainerRow, aGroup, aRunRow } from "../../support/rows.ts"
 
 const NOW = 50_000
@@ -59,6 +59,17 @@ describe("the restart policy", () => {
     ["always", "stopped", true],
   ] as const)("%s after a run that %s: restarts is %s", (policy, state, restarts) => {
     expect(next({ policy }, { state }) !== null).toBe(restarts)
+  })
+
+  it.each([
+    [{ code: "lease_lost" }, "platform", true],
+    [{ code: "host_shutdown" }, "host", true],
+    [{ code: "lifetime_exceeded" }, "platform", false],
+    [{ code: "stopped" }, "tenant", false],
+  ] as const)("on-failure: a run that was stopped with %o by the %s restarts: %s", (reason, by, restarts) => {
+    const run = { state: "stopped", reason: { message: "", ...reason }, exit: anExit({ code: 143, by }) }
+    expect(next({ policy: "on-failure" }, run) !== null).toBe(restarts)
+    expect(next({ policy: "no" }, run)).toBeNull()
   })
 
   it("ends at max_retries", () => {
