@@ -18,6 +18,9 @@ const SYS_MOUNT_SETATTR = 442
 const raw = {
   unshare: libc.func("int unshare(int flags)"),
   setns: libc.func("int setns(int fd, int type)"),
+  fchdir: libc.func("int fchdir(int fd)"),
+  mount: libc.func("int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)"),
+  umount: libc.func("int umount2(const char *target, int flags)"),
   ifNameToIndex: libc.func("unsigned int if_nametoindex(const char *name)"),
   socket: libc.func("int socket(int domain, int type, int protocol)"),
   send: libc.func("long send(int fd, const void *data, size_t size, int flags)"),
@@ -47,12 +50,24 @@ function checked(call: string, result: unknown): number {
   return value
 }
 
+export const CLONE_NEWNS = 0x00020000
 export const CLONE_NEWNET = 0x40000000
 
 /** Moves the calling thread into new namespaces. */
 export const unshare = (flags: number) => void checked("unshare", raw.unshare(flags))
 /** Moves the calling thread into the namespace that `fd` holds. */
 export const setns = (fd: number, type: number) => void checked("setns", raw.setns(fd, type))
+
+/** Sets the calling thread's current directory. */
+export const fchdir = (fd: number) => void checked("fchdir", raw.fchdir(fd))
+
+/** MS_* of mount(2). */
+export const MOUNT = { RDONLY: 0x1, NOSUID: 0x2, NODEV: 0x4, NOEXEC: 0x8, REC: 0x4000, SLAVE: 0x80000 } as const
+
+/** Mounts in the calling thread's mount namespace. */
+export const mount = (source: string, target: string, type: string | null, flags: number, data: string | null) =>
+  void checked(`mount ${target}`, raw.mount(source, target, type, flags, data))
+export const umount = (target: string) => void checked(`umount ${target}`, raw.umount(target, 0))
 
 /** The index of an interface in the calling thread's network namespace. */
 export function interfaceIndex(name: string): number {

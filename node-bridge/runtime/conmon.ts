@@ -1,16 +1,13 @@
 /**
  * conmon, the monitor that owns a container's output and exit code and outlives the bridge. It is started once for each
- * run: it runs the runtime's `create` (through the wrapper), says the container's pid on a pipe, and stays.
+ * run: it runs the runtime's `create` (in a mount namespace of its own), says the container's pid on a pipe, and stays.
  *
  * Source of the pipes and options: conmon(8) and https://github.com/containers/conmon, version 2.1.
  */
-import { fileURLToPath } from "node:url"
 import type { RunId } from "../../schema/ids.ts"
 import { startDetached } from "./exec.ts"
 import type { HostPaths, RunPaths } from "./paths.ts"
 import type { ToolPaths } from "./tools.ts"
-
-const WRAPPER = fileURLToPath(new URL("create-wrapper.sh", import.meta.url))
 
 export interface CreateInput {
   readonly runId: RunId
@@ -19,21 +16,14 @@ export interface CreateInput {
   readonly tools: ToolPaths
   readonly runtime: "crun" | "runc"
   readonly tty: boolean
-  /** The idmapped root of the image, and the run's network namespace, as paths. */
-  readonly lower: string
-  readonly netns: string
-  /** The v2 mount that a hybrid machine must hide from the create step, or null. */
-  readonly hiddenCgroupMount: string | null
+  /** The mount namespace in which the runtime creates: conmon itself stays in the host's, where its log is. */
+  readonly mountns: string
 }
 
 /** The argv of conmon. Every word is ours: a tenant's text is in `config.json` alone. */
 export function conmonArgs(input: CreateInput): string[] {
   const { paths, host, tools, runId } = input
-  const beforeRuntime = [
-    "unshare", "-m", "--propagation", "slave", tools.busybox, "sh", WRAPPER,
-    paths.dir, paths.mounts, input.lower, input.netns, input.hiddenCgroupMount ?? "",
-    tools[input.runtime], ...runtimeOptions(input.runtime, host),
-  ] // prettier-ignore
+  const beforeRuntime = ["nsenter", `--mount=${input.mountns}`, tools[input.runtime], ...runtimeOptions(input.runtime, host)]
   return [
     "--api-version", "1",
     "--cid", runId, "--cuuid", runId, "--name", runId,

@@ -9,6 +9,7 @@ import { DirectoryImageStore } from "../image/store.ts"
 import type { ImageStoreOptions } from "../image/store.ts"
 import type { Log } from "../log.ts"
 import { explain } from "../log.ts"
+import { CreateNamespaces } from "../mount/create-namespaces.ts"
 import { StoredIdRanges } from "../mount/id-ranges.ts"
 import { IdmappedRoots } from "../mount/root-mounts.ts"
 import { TenantNamespaces } from "../mount/user-namespaces.ts"
@@ -77,6 +78,7 @@ export async function createOciController(options: OciControllerOptions): Promis
     }))
   const network = await NamespacePool.open({ ...options.network, stateDir: host.stateDir })
   for (const note of network.notes) log.info(note)
+  const creation = new CreateNamespaces(runtime === "crun" ? layout.hidden : null)
   const controller = new OciController(
     {
       runtime,
@@ -91,6 +93,7 @@ export async function createOciController(options: OciControllerOptions): Promis
       cgroups,
       cli,
       migrations: new MigrationLock(ownProcs(layout, readFileSync("/proc/self/cgroup", "utf8"))),
+      creation,
       log,
       versions,
       parts: { images, ranges, namespaces, roots: new IdmappedRoots((range) => namespaces.descriptor(range)), network },
@@ -98,6 +101,7 @@ export async function createOciController(options: OciControllerOptions): Promis
     async () => {
       await network.close()
       await namespaces.close()
+      creation.close()
     },
   )
   await controller.recover()

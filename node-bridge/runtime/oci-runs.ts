@@ -15,6 +15,7 @@ import type { Assignment, LogEntry, LogOptions } from "../../schema/protocol.ts"
 import { readIsolation } from "../isolation/read-out.ts"
 import type { Log } from "../log.ts"
 import { explain } from "../log.ts"
+import type { CreateNamespaces } from "../mount/create-namespaces.ts"
 import { createUnderConmon } from "./conmon.ts"
 import { ControllerError } from "./controller.ts"
 import type { Controller, Inspection, Outcome, Prepared, Started } from "./controller.ts"
@@ -44,6 +45,7 @@ export interface OciHost extends PrepareHost, TeardownTools {
   readonly parts: Parts
   readonly host: HostPaths
   readonly migrations: MigrationLock
+  readonly creation: CreateNamespaces
   readonly log: Log
   readonly versions: Readonly<Record<string, string>>
 }
@@ -156,12 +158,10 @@ export class OciController implements Controller {
   /** Leaves a created process that waits for the runtime's `start`, with its monitor, both on record. */
   async #create(runId: RunId, paths: RunPaths, prepared: PreparedRun): Promise<HostRecord> {
     const { host, tools, runtime, cgroups } = this.#on
-    const hiddenCgroupMount = runtime === "crun" ? cgroups.layout.hidden : null
     const { lower, netns, tty } = prepared
-    const created = await createUnderConmon(
-      { runId, host, paths, tools, runtime, tty, lower: lower.path, netns, hiddenCgroupMount },
-      CREATE_TIMEOUT_MS,
-    )
+    const mountns = this.#on.creation.make({ ...paths, lower: lower.path, netns })
+    const input = { runId, host, paths, tools, runtime, tty, mountns: mountns.path }
+    const created = await createUnderConmon(input, CREATE_TIMEOUT_MS).finally(() => mountns.release())
     if (!created.ok) throw this.#startError(created.message, prepared)
     const monitorPid = Number(readFileSync(paths.monitorPidFile, "latin1"))
     const record = { ...prepared.record, init: identify(created.pid), monitor: identify(monitorPid) }

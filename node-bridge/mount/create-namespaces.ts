@@ -1,0 +1,116 @@
+/**
+ * The mount namespace in which one container is created: the host's mounts, with the container's root and the sysfs of its
+ * network on top. The runtime enters it by its descriptor and copies from it; it never shows in the host's mount table, and
+ * with its last descriptor and process the kernel takes it down, so a crash leaves nothing to unmount.
+ *
+ * Made in-process by one synchronous excursion of the calling thread: three programs in the way of every start cost more
+ * than the rest of a preparation. The first one gives the thread its own idea of a current directory (the kernel asks for
+ * it); since every excursion ends where it began, that never shows.
+ */
+import { closeSync, constants, openSync } from "node:fs"
+import { CLONE_NEWNET, CLONE_NEWNS, fchdir, MOUNT, mount, setns, umount, unshare } from "../native/libc.ts"
+import type { HeldPath } from "../runtime/ports.ts"
+
+export interface RootLayout {
+  /** The image's root, idmapped to the tenant's ids. */
+  readonly lower: string
+  /** Has `upper/` and `work/`, what the container writes. */
+  readonly dir: string
+  /** The mount points. */
+  readonly root: string
+  readonly sys: string
+  /** `sys` must show this network's interfaces, not the machine's. */
+  readonly netns: string
+}
+
+/** The thread's directory may be anything that can be held, a deleted one too. */
+const O_PATH = 0o10000000
+const SYSFS_FLAGS = MOUNT.RDONLY | MOUNT.NOSUID | MOUNT.NODEV | MOUNT.NOEXEC
+
+export class CreateNamespaces {
+  /** A v2 mount of a hybrid machine, which crun cannot live with while it creates; null for none. */
+  readonly #hidden: string | null
+  readonly #home = openSync("/proc/thread-self/ns/mnt", "r")
+  readonly #homeNetwork = openSync("/proc/thread-self/ns/net", "r")
+
+  constructor(hidden: string | null) {
+    this.#hidden = hidden
+  }
+
+  /** Throws `SystemCallError`; nothing is left behind then. */
+  make(layout: RootLayout): HeldPath {
+    const directory = openSync(".", O_PATH | constants.O_DIRECTORY)
+    let fd: number
+    try {
+      fd = this.#excursion(layout, directory)
+    } finally {
+      closeSync(directory)
+    }
+    let held = true
+    return {
+      path: `/proc/${process.pid}/fd/${fd}`,
+      release: () => {
+        if (held) closeSync(fd)
+        held = false
+      },
+    }
+  }
+
+  #excursion(layout: RootLayout, directory: number): number {
+    unshare(CLONE_NEWNS)
+    try {
+      // What the host mounts and unmounts later still comes here, and nothing goes back.
+      mount("none", "/", null, MOUNT.SLAVE | MOUNT.REC, null)
+      if (this.#hidden !== null) umount(this.#hidden)
+      mountRoot(layout)
+      this.#mountSys(layout)
+      return openSync("/proc/thread-self/ns/mnt", "r")
+    } finally {
+      comeHome(() => {
+        setns(this.#home, CLONE_NEWNS)
+        fchdir(directory)
+      })
+    }
+  }
+
+  /** A sysfs shows the network namespace of who mounts it. */
+  #mountSys({ netns, sys }: RootLayout): void {
+    const network = openSync(netns, "r")
+    try {
+      setns(network, CLONE_NEWNET)
+      try {
+        mount("sysfs", sys, "sysfs", SYSFS_FLAGS, null)
+      } finally {
+        comeHome(() => setns(this.#homeNetwork, CLONE_NEWNET))
+      }
+    } finally {
+      closeSync(network)
+    }
+  }
+
+  close(): void {
+    closeSync(this.#home)
+    closeSync(this.#homeNetwork)
+  }
+}
+
+function mountRoot({ lower, dir, root }: RootLayout): void {
+  // Through a descriptor: a comma or colon in the directory's name cannot become a mount option.
+  const held = openSync(dir, O_PATH | constants.O_DIRECTORY)
+  try {
+    const writable = `/proc/self/fd/${held}`
+    const options = `lowerdir=${lower},upperdir=${writable}/upper,workdir=${writable}/work`
+    mount("overlay", root, "overlay", MOUNT.NOSUID | MOUNT.NODEV, options)
+  } finally {
+    closeSync(held)
+  }
+}
+
+/** A thread that cannot come home must not go on: whatever it did next would happen inside a container's namespaces. */
+function comeHome(way: () => void): void {
+  try {
+    way()
+  } catch {
+    process.abort()
+  }
+}
