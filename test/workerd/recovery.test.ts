@@ -1,8 +1,8 @@
-import { evictDurableObject, runDurableObjectAlarm } from "cloudflare:test"
+import { evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test"
 import { afterEach, describe, expect, it, vi } from "vitest"
 import { CellObject } from "../../durable/cell/object.ts"
 import { NodeObject } from "../../durable/node/object.ts"
-import { aCall, aControlPlane, refusal, stubs } from "../support/control-plane.ts"
+import { aCall, aControlPlane, peers, refusal, stubs } from "../support/control-plane.ts"
 import { waitFor } from "../support/wait-for.ts"
 import { aCreate, anExit, anObservation, GIB } from "../support/factories.ts"
 
@@ -123,6 +123,22 @@ describe("eviction", () => {
   })
 })
 
+describe("a crash between a change and its stored answer", () => {
+  it("makes nothing twice: the repeat is told of the container as it is now", async () => {
+    const { tenant, tenantId, tenantStub } = await aControlPlane()
+    // The cell never answers, so the call is still open when its object is lost.
+    const place = vi.spyOn(CellObject.prototype, "place").mockReturnValueOnce(new Promise(() => {}))
+    const lost = tenant.createContainer(aCall("k"), aCreate()).catch((error: unknown) => error)
+    await expect.poll(() => place.mock.calls.length).toBe(1)
+    await runInDurableObject(tenantStub, (_, state) => state.abort("crash")).catch(() => {})
+    expect(await lost).toBeInstanceOf(Error)
+    const again = await peers.tenant(tenantId).createContainer(aCall("k"), aCreate())
+    expect(again).toMatchObject({ status: 201, replayed: true, body: { status: "scheduling" } })
+    const { items } = await peers.tenant(tenantId).listContainers({ cursor: null, limit: 10, labels: [], status: null })
+    expect(items.map((item) => item.id)).toEqual([again.body.id])
+  })
+})
+
 describe("restarts and deadlines", () => {
   it("restart a failing container after a back-off that doubles, and say so", async () => {
     const { tenant, node } = await aControlPlane()
@@ -154,6 +170,33 @@ describe("restarts and deadlines", () => {
     await expect.poll(() => host.assignments.get(first)?.desired).toBe("removed")
     const { items } = await tenant.listEvents({ after: null, types: ["container.deadline_passed"], container: body.id, limit: 9 })
     expect(items[0]).toMatchObject({ run_id: first, data: { reason: { code: "deadline_exceeded" } } })
+  })
+
+  it("of several runs in one turn are all told to whoever follows the events", async () => {
+    const { tenant, node, tenantStub } = await aControlPlane()
+    await node({ manual: true })
+    const names = ["one", "two", "three"]
+    for (const name of names) {
+      const { body } = await tenant.createContainer(aCall(), aCreate({ name }))
+      await expect.poll(async () => (await tenant.getContainer(body.id)).run?.state).toBe("placed")
+    }
+    const passed = { after: null, types: ["container.deadline_passed"], container: null, limit: 9 }
+    const follower = (await tenant.followEvents(passed)).getReader()
+    let text = ""
+    const read = async () => {
+      text += new TextDecoder().decode((await follower.read()).value)
+    }
+    const first = read()
+    vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + 31_000 })
+    await runDurableObjectAlarm(tenantStub)
+    await first
+    // What follows is told after all that came before it.
+    await expect.poll(async () => (await tenant.getContainer("one")).run?.state).toBe("placed")
+    later(31_000)
+    await runDurableObjectAlarm(tenantStub)
+    while (!text.includes('"attempt":2')) await read()
+    for (const name of names) expect(text).toContain(`"container_name":"${name}"`)
+    await follower.cancel()
   })
 
   it("end after five runs in a row that never came to running", async () => {
