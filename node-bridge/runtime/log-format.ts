@@ -13,6 +13,7 @@ export interface Position {
 }
 
 export interface LogLine {
+  /** RFC 3339 in UTC, with conmon's nanoseconds. */
   readonly time: string
   readonly timeMs: number
   readonly stream: "stdout" | "stderr"
@@ -28,13 +29,17 @@ export function parseLogLine(bytes: Buffer): LogLine | null {
   const second = bytes.indexOf(SPACE, first + 1)
   const third = bytes.indexOf(SPACE, second + 1)
   if (first < 0 || second < 0 || third < 0) return null
-  const time = bytes.toString("latin1", 0, first)
-  const timeMs = Date.parse(time)
+  const stamp = bytes.toString("latin1", 0, first)
+  const timeMs = Date.parse(stamp)
   const stream = bytes.toString("latin1", first + 1, second)
   const tag = bytes.toString("latin1", second + 1, third)
   if (Number.isNaN(timeMs) || (stream !== "stdout" && stream !== "stderr")) return null
-  return { time, timeMs, stream, partial: tag.startsWith("P"), text: bytes.toString("utf8", third + 1) }
+  return { time: inUtc(stamp, timeMs), timeMs, stream, partial: tag.startsWith("P"), text: bytes.toString("utf8", third + 1) }
 }
+
+/** conmon writes the host's local time; its offset is in whole minutes, so all below the second stays as it is. */
+const inUtc = (stamp: string, timeMs: number) =>
+  `${new Date(timeMs).toISOString().slice(0, 19)}${/\.\d+/.exec(stamp)?.[0] ?? ""}Z`
 
 /** Stable across rotation: a file keeps its number when it is renamed. */
 export const formatCursor = (runId: RunId, { file, offset }: Position) => `${runId}.${file}.${offset}`

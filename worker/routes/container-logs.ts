@@ -12,6 +12,9 @@ import { invalid } from "../validation.ts"
 /** Plain text has no way to show life, so a silent follower is let go after an hour. */
 const IDLE_FOLLOW_SECONDS = 3600
 
+/** Where the platform compresses plain text for clients that take it, lines would wait in the compressor. */
+const AS_IT_COMES = { "content-encoding": "identity" }
+
 export const containerLogs = operation({
   id: "getContainerLogs",
   method: "get",
@@ -47,7 +50,10 @@ export const containerLogs = operation({
       after: events ? lastEventId(c) : null,
     }
     const { node_id, run_ids } = await tenantOf(c).locate(params.id, query.run ?? null)
-    const headers = { "content-type": events ? EVENT_STREAM : "text/plain; charset=utf-8" }
+    const headers = {
+      "content-type": events ? EVENT_STREAM : "text/plain; charset=utf-8",
+      ...(options.follow && AS_IT_COMES),
+    }
     if (run_ids.length === 0 || c.req.raw.method === "HEAD") return c.body("", 200, headers)
     const source = await c.var.services.peers.node(node_id).openLogs(run_ids, options)
     return c.body(mapLines(source, formOf(events, options.follow, query.timestamps ?? false)), 200, headers)

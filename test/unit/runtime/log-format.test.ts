@@ -6,9 +6,16 @@ const TIME = "2026-11-23T18:43:55.301789720+00:00"
 
 test("a line is its time, stream, kind and text", () => {
   expect(parseLogLine(Buffer.from(`${TIME} stderr P two  words `))).toEqual({
-    time: TIME, timeMs: 1_795_459_435_301, stream: "stderr", partial: true, text: "two  words ",
+    time: "2026-11-23T18:43:55.301789720Z", timeMs: 1_795_459_435_301, stream: "stderr", partial: true, text: "two  words ",
   }) // prettier-ignore
   expect(parseLogLine(Buffer.from(`${TIME} stdout F `))).toMatchObject({ partial: false, text: "" })
+})
+
+test("the time is in UTC, whatever zone the host is in", () => {
+  expect(parseLogLine(Buffer.from("2026-11-24T00:13:55.301789720+05:30 stdout F x"))).toMatchObject({
+    time: "2026-11-23T18:43:55.301789720Z",
+    timeMs: 1_795_459_435_301,
+  })
 })
 
 test("bytes that are no UTF-8 are replaced, not refused", () => {
