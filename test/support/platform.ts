@@ -80,7 +80,7 @@ export function tenantOf(url: string, token: string): TestTenant {
   const tenant: TestTenant = {
     call,
     create: async (wish) => await container(await call("POST", "/v1/containers", { body: { resources: SMALL, ...wish } })),
-    reaches: async (id, status, timeoutSeconds = 60) =>
+    reaches: async (id, status, timeoutSeconds = 30) =>
       await container(await call("GET", `/v1/containers/${id}/wait?status=${status}&timeout=${timeoutSeconds}`)),
     through: async (wish, timeoutSeconds) => await tenant.reaches((await tenant.create(wish)).id, "exited", timeoutSeconds),
     act: async (id, verb, body) =>
