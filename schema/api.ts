@@ -85,15 +85,25 @@ export interface Page<T> {
   next_cursor: string | null
 }
 
+/**
+ * A number in a query, which comes as text: plain decimal digits and nothing else that JavaScript would take for a number, such
+ * as nothing at all, spaces, or a hexadecimal one. Give it the number's own bounds.
+ */
+export const fromQuery = <T extends z.ZodType>(number: T) =>
+  z.preprocess((text) => (typeof text === "string" && /^-?\d{1,15}(\.\d{1,9})?$/.test(text) ? Number(text) : text), number)
+
 export const PageQuery = z.strictObject({
   cursor: z.string().max(512).optional().meta({ description: "`next_cursor` of the page before." }),
-  limit: z.coerce.number().int().min(1).max(MAX_PAGE).default(DEFAULT_PAGE),
+  limit: fromQuery(z.int().min(1).max(MAX_PAGE)).default(DEFAULT_PAGE),
 })
+
+/** Labels that one list may ask for; each costs a lookup in every container. */
+const MAX_LABEL_CONDITIONS = 16
 
 /** `label=key=value` or `label=key`, repeatable: all must match. */
 export const ContainerListQuery = PageQuery.extend({
   label: z
-    .union([z.string(), z.array(z.string())])
+    .union([z.string(), z.array(z.string()).max(MAX_LABEL_CONDITIONS)])
     .optional()
     .meta({ description: "`key` or `key=value`; repeat it to ask for several." }),
   status: z.enum(STATUSES).optional().meta({ description: "Without it, all but removed containers." }),
@@ -105,7 +115,7 @@ export const WaitQuery = z.strictObject({
     .default("running")
     .meta({ description: "`settled`: any status that does not pass by itself." }),
   run: RunId.optional().meta({ description: "Only this run counts; needed to tell the exit of one run from another's." }),
-  timeout: z.coerce.number().min(0).max(MAX_WAIT_SECONDS).default(60),
+  timeout: fromQuery(z.number().min(0).max(MAX_WAIT_SECONDS)).default(60),
 })
 
 const flag = z.enum(["true", "false", "1", "0", ""]).transform((value) => value !== "false" && value !== "0")
@@ -113,7 +123,7 @@ const flag = z.enum(["true", "false", "1", "0", ""]).transform((value) => value 
 export const LogsQuery = z.strictObject({
   follow: flag.optional(),
   since: z.string().max(40).optional().meta({ description: "RFC 3339 time, or seconds ago such as `90` or `90s`." }),
-  tail: z.union([z.literal("all"), z.coerce.number().int().min(0).max(1_000_000)]).default("all"),
+  tail: z.union([z.literal("all"), fromQuery(z.int().min(0).max(1_000_000))]).default("all"),
   stream: z.enum(["stdout", "stderr"]).optional(),
   timestamps: flag.optional(),
   run: RunId.optional().meta({ description: "One run's lines; without it those of all runs that are kept, oldest first." }),
@@ -159,7 +169,7 @@ export const EventsQuery = z.strictObject({
   after: z.string().max(64).optional().meta({ description: "A cursor or an event id; without it from the oldest kept." }),
   types: z.string().max(1024).optional().meta({ description: "Comma-separated; `container.*` matches all of a kind." }),
   container: z.string().max(63).optional(),
-  limit: z.coerce.number().int().min(1).max(MAX_PAGE).default(DEFAULT_PAGE),
+  limit: fromQuery(z.int().min(1).max(MAX_PAGE)).default(DEFAULT_PAGE),
   follow: flag.optional(),
 })
 

@@ -40,7 +40,7 @@ export function problemOf(error: AppError, requestId: string): z.infer<typeof Pr
 export function respondError(c: AppContext, thrown: unknown, more: object = {}): Response {
   const error = asAppError(thrown) ?? passing(thrown)
   if (!error) {
-    console.error(`${c.var.requestId} ${c.req.method} ${c.req.path} failed`, thrown)
+    console.error(`${c.var.requestId} ${c.req.method} ${new URL(c.req.url).pathname} failed`, thrown)
     return respondError(c, new AppError("internal", "The request failed unexpectedly. Its id helps us to find out why."))
   }
   const problem = problemOf(error, c.var.requestId)

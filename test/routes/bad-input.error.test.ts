@@ -105,10 +105,21 @@ describe("a query", () => {
     ["/v1/containers?limit=0", "?limit"],
     ["/v1/containers?limit=many", "?limit"],
     ["/v1/containers?limit=1001", "?limit"],
+    ["/v1/containers?limit=", "?limit"],
+    ["/v1/containers?limit=0x10", "?limit"],
+    ["/v1/containers?limit=%2010", "?limit"],
+    ["/v1/containers?limit=1e2", "?limit"],
+    ["/v1/containers?limit=1.5", "?limit"],
+    ["/v1/containers?limit=5&limit=6", "?limit"],
+    ["/v1/events?limit=0x10", "?limit"],
+    [`/v1/containers?${Array.from({ length: 60 }, (_, i) => `label=a=${i}`).join("&")}`, "?label"],
     ["/v1/containers?status=happy", "?status"],
     ["/v1/containers?status=running&status=exited", "?status"],
     ["/v1/containers/x/wait?timeout=301", "?timeout"],
+    ["/v1/containers/x/wait?timeout=", "?timeout"],
+    ["/v1/containers/x/wait?timeout=Infinity", "?timeout"],
     ["/v1/containers/x/logs?tail=-1", "?tail"],
+    ["/v1/containers/x/logs?tail=", "?tail"],
     ["/v1/containers/x/logs?since=yesterday", "?since"],
     ["/v1/containers/x/logs?stream=both", "?stream"],
     ["/v1/events?types=container.danced", "?types"],
@@ -117,6 +128,13 @@ describe("a query", () => {
     const { status, pointers } = await failure(await call("GET", path, { token: tenant.token }))
     expect(status).toBe(422)
     expect(pointers).toEqual([pointer])
+  })
+
+  it("may say the same thing many times over", async () => {
+    const types = Array.from({ length: 80 }, () => "container.*").join(",")
+    expect((await call("GET", `/v1/events?types=${types}`, { token: tenant.token })).status).toBe(200)
+    const labels = Array.from({ length: 16 }, (_, i) => `label=a=${i}`).join("&")
+    expect((await call("GET", `/v1/containers?${labels}&limit=7`, { token: tenant.token })).status).toBe(200)
   })
 })
 

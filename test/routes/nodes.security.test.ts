@@ -1,4 +1,5 @@
 /** How hosts get in, and who does not. */
+import { runInDurableObject } from "cloudflare:test"
 import { env } from "cloudflare:workers"
 import { beforeAll, describe, expect, it } from "vitest"
 import { SUBPROTOCOL } from "../../schema/protocol.ts"
@@ -98,6 +99,15 @@ describe("connecting", () => {
     const view = await call("GET", `/v1/admin/nodes/${id}`, { token: await aToken() })
     expect(await view.json()).toMatchObject({ connected: true, cell_id: victim.cellId })
     node.close()
+  })
+
+  it("carries the operator's labels whole, in whatever script", async () => {
+    const labels = { region: "東京-ß", note: 'a "quoted"\nline' }
+    const { id: node } = await anEnrolledNode({ labels })
+    const told = await runInDurableObject(env.NODE.get(env.NODE.idFromName(node)), (_, { storage }) =>
+      storage.sql.exec<{ operator_labels: string }>("select operator_labels from node").one(),
+    )
+    expect(JSON.parse(told.operator_labels)).toEqual(labels)
   })
 
   it("refuses what is no upgrade, and a protocol that it does not speak", async () => {

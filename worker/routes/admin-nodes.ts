@@ -1,7 +1,7 @@
 /** Nodes, as operators see them, let them in and send them away. */
 import { base64url } from "jose"
 import { z } from "zod"
-import { JoinTokenAnswer, JoinTokenCreate, NodeView, OPERATOR_SCOPE, page, PageQuery } from "../../schema/api.ts"
+import { fromQuery, JoinTokenAnswer, JoinTokenCreate, NodeView, OPERATOR_SCOPE, page, PageQuery } from "../../schema/api.ts"
 import { AppError } from "../../schema/errors.ts"
 import { NodeId } from "../../schema/ids.ts"
 import { pageOf, parseCursor } from "../cursors.ts"
@@ -32,7 +32,7 @@ export const listNodes = operation({
   access: OPERATOR_SCOPE,
   summary: "List nodes",
   description: `In the order in which they enrolled, at most ${MAX_NODE_PAGE} at a time, with what is reserved on each.`,
-  query: PageQuery.extend({ limit: z.coerce.number().int().min(1).max(MAX_NODE_PAGE).default(MAX_NODE_PAGE) }),
+  query: PageQuery.extend({ limit: fromQuery(z.int().min(1).max(MAX_NODE_PAGE)).default(MAX_NODE_PAGE) }),
   answer: {
     status: 200,
     description: "One page.",

@@ -49,7 +49,7 @@ export const listEvents = operation({
 })
 
 function typesOf(text: string | undefined): string[] {
-  const types = (text ?? "").split(",").filter((type) => type !== "")
+  const types = [...new Set((text ?? "").split(",").filter((type) => type !== ""))]
   const unknown = types.find((type) => !TYPES.has(type) && !KINDS.has(type))
   if (unknown !== undefined) throw invalid([{ pointer: "?types", message: `${unknown} is not a type of event` }])
   return types
