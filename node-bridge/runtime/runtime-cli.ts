@@ -1,5 +1,5 @@
 /** The runtime's verbs, each one process. `create` is not among them: conmon calls that one. */
-import { closeSync, constants, existsSync, openSync, unlinkSync, writeSync } from "node:fs"
+import { closeSync, constants, existsSync, openSync, renameSync, unlinkSync, writeSync } from "node:fs"
 import { join } from "node:path"
 import type { RunId } from "../../schema/ids.ts"
 import { runtimeOptions } from "./conmon.ts"
@@ -37,8 +37,12 @@ export class RuntimeCli {
     return join(runPaths(this.#host, runId).runtimeState, "exec.fifo")
   }
 
-  /** Whether a container that was created has been let go: both runtimes delete the pipe that it waits on. */
+  /**
+   * Whether a container that was created has been let go: both runtimes delete the pipe that it waits on. A start that was cut
+   * off in the middle is brought to its end first, for nobody can say whether the process is on its way.
+   */
   wasStarted(runId: RunId): boolean {
+    finishLetGo(this.#fifo(runId))
     return this.knows(runId) && !existsSync(this.#fifo(runId))
   }
 
@@ -59,19 +63,41 @@ export class RuntimeCli {
  * All that `crun start` does without hooks, of which we write none: a byte into the pipe that the created process reads, and
  * the pipe deleted. In-process it saves a fifth of a start. False when nobody reads the pipe yet: crun then waits for it.
  * The self-test sees to it that a process really went, so that a crun with another way of starting is noticed.
+ *
+ * Under its own name the pipe says that nothing ran: it is renamed before the byte, so that whoever finds it after a crash
+ * starts no process a second time.
  */
 function letGo(fifo: string): boolean {
-  let fd: number
+  const fd = openWaiting(fifo)
+  if (fd === null) return false
   try {
-    fd = openSync(fifo, constants.O_WRONLY | constants.O_NONBLOCK)
-  } catch {
-    return false
-  }
-  try {
+    renameSync(fifo, going(fifo))
     writeSync(fd, "\0")
-    unlinkSync(fifo)
+    unlinkSync(going(fifo))
     return true
   } finally {
     closeSync(fd)
+  }
+}
+
+const going = (fifo: string) => `${fifo}.going`
+
+/** Without a reader the process has gone on, or has died: both is an end of waiting. */
+function finishLetGo(fifo: string): void {
+  if (!existsSync(going(fifo))) return
+  const fd = openWaiting(going(fifo))
+  if (fd !== null) {
+    writeSync(fd, "\0")
+    closeSync(fd)
+  }
+  unlinkSync(going(fifo))
+}
+
+/** The pipe's writing end; null when nobody reads it. */
+function openWaiting(fifo: string): number | null {
+  try {
+    return openSync(fifo, constants.O_WRONLY | constants.O_NONBLOCK)
+  } catch {
+    return null
   }
 }
