@@ -118,15 +118,24 @@ function skopeo(args: readonly string[], options: ToolOptions): Promise<ExecResu
   return tool("skopeo", [...limits, ...args], { ...options, timeoutMs: options.timeoutMs + TOOL_GRACE_MS })
 }
 
-/** Runs a tool in `cwd`; throws what its failure means. */
+/** A pull takes minutes: when this process dies it must not go on beside the one that the next bridge begins. */
+const TIED = ["--pdeathsig", "KILL", "--"]
+/** setpriv(1) when it cannot execute the program. */
+const NOT_EXECUTED = [126, 127]
+
+/** Runs a tool in `cwd`, no longer than this process lives; throws what its failure means. */
 export async function tool(name: string, args: readonly string[], options: ToolOptions): Promise<ExecResult> {
   try {
-    const result = await exec(name, args, { ...options, maxOutputBytes: MAX_DOCUMENT_BYTES + 1 })
+    const result = await exec("setpriv", [...TIED, name, ...args], { ...options, maxOutputBytes: MAX_DOCUMENT_BYTES + 1 })
+    if (result.code !== null && NOT_EXECUTED.includes(result.code)) throw missing(name, result.stderr)
     if (result.code !== 0) throw faultOf(name, result.stderr)
     return result
   } catch (error) {
     if (!(error instanceof ExecError)) throw error
     if (error.kind === "timeout") throw faultOf(name, "context deadline exceeded")
-    throw new ControllerError("tool_missing", `The node has no working ${name}.`, { cause: error })
+    throw missing(name, error)
   }
 }
+
+const missing = (name: string, cause: unknown) =>
+  new ControllerError("tool_missing", `The node has no working ${name}.`, { cause })
