@@ -3,7 +3,7 @@
  * the container wrote: files are read in blocks, and a tail finds its beginning by reading blocks backwards.
  */
 import { closeSync, fstatSync, readSync } from "node:fs"
-import { setTimeout as delay } from "node:timers/promises"
+import { setImmediate as turn, setTimeout as delay } from "node:timers/promises"
 import type { RunId } from "../../schema/ids.ts"
 import type { LogEntry, LogOptions } from "../../schema/protocol.ts"
 import { listLogFiles, openLogFile } from "./log-files.ts"
@@ -16,6 +16,13 @@ const MAX_LINE_BYTES = 64 * 1024
 /** How often a follower looks for more. inotify would need a watch for every reader; a stat costs microseconds. */
 const FOLLOW_POLL_MS = 100
 const NEWLINE = 0x0a
+/**
+ * Lines looked at in one turn of the event loop, some milliseconds. A full log has half a million, and a tenant may ask for one
+ * that is not there as often as it likes: heartbeats and the runs of all others wait for the same thread.
+ */
+const LINES_PER_TURN = 1_000
+/** Lines, parts of lines counted, that the record of an exit looks back at; it is read in one turn. */
+const MAX_EXIT_LINES = 5 * LINES_PER_TURN
 
 export interface LogSource {
   readonly runId: RunId
@@ -30,7 +37,8 @@ export async function* readLog(source: LogSource, options: LogOptions, signal: A
   const after = options.after === null ? null : parseCursor(source.runId, options.after)
   const { numbers } = listLogFiles(source.logsDir)
   const oldest: Position = { file: numbers[0] ?? 0, offset: 0 }
-  let position = after ?? (options.tail === null ? oldest : tailPosition(source.logsDir, options.tail, wanted))
+  let position = after ?? (options.tail === null ? oldest : await tailPosition(source.logsDir, options.tail, wanted, signal))
+  let lines = 0
   for (;;) {
     signal.throwIfAborted()
     const ended = source.ended()
@@ -40,6 +48,7 @@ export async function* readLog(source: LogSource, options: LogOptions, signal: A
         try {
           for (const { line, end } of linesFrom(fd, position.offset)) {
             position = { file: position.file, offset: end }
+            if (++lines % LINES_PER_TURN === 0) await turn(undefined, { signal }).catch(() => signal.throwIfAborted())
             if (line === null || !wanted(line)) continue
             yield toEntry(source.runId, line, position)
             signal.throwIfAborted()
@@ -61,7 +70,7 @@ export async function* readLog(source: LogSource, options: LogOptions, signal: A
 
 /** The last lines of both streams as plain text, parts put together, for the record of an exit. */
 export function logTail(logsDir: string, count: number, maxChars: number): string[] {
-  const position = tailPosition(logsDir, count, () => true)
+  const position = recentTailPosition(logsDir, count)
   const found: string[] = []
   const begun = { stdout: "", stderr: "" }
   for (const number of listLogFiles(logsDir).numbers.filter((each) => each >= position.file)) {
@@ -116,12 +125,39 @@ function* linesFrom(fd: number, from: number): Generator<{ line: LogLine | null;
   }
 }
 
+async function tailPosition(
+  logsDir: string,
+  count: number,
+  wanted: (line: LogLine) => boolean,
+  signal: AbortSignal,
+): Promise<Position> {
+  const search = tailSearch(logsDir, count, wanted)
+  for (;;) {
+    const { done, value } = search.next()
+    if (done) return value
+    await turn(undefined, { signal }).catch(() => search.throw(signal.reason))
+  }
+}
+
+function recentTailPosition(logsDir: string, count: number): Position {
+  const search = tailSearch(logsDir, count, () => true)
+  for (let lines = LINES_PER_TURN; ; lines += LINES_PER_TURN) {
+    const { done, value } = search.next()
+    if (done) return value
+    if (lines < MAX_EXIT_LINES) continue
+    search.return(value)
+    return value
+  }
+}
+
 /**
  * Where the last `count` wanted lines begin, looking backwards block by block from the end of the newest file. Parts belong
- * to the line that their end is in, so that a tail never begins in the middle of one.
+ * to the line that their end is in, so that a tail never begins in the middle of one. Pauses every so many lines, where it
+ * has come to.
  */
-function tailPosition(logsDir: string, count: number, wanted: (line: LogLine) => boolean): Position {
+function* tailSearch(logsDir: string, count: number, wanted: (line: LogLine) => boolean): Generator<Position, Position> {
   const { numbers } = listLogFiles(logsDir)
+  let lines = 0
   let missing = count
   let position: Position | null = null
   for (const number of numbers.toReversed()) {
@@ -130,6 +166,7 @@ function tailPosition(logsDir: string, count: number, wanted: (line: LogLine) =>
     try {
       for (const { line, start, end } of linesBackwards(fd, fstatSync(fd).size)) {
         position ??= { file: number, offset: end }
+        if (++lines % LINES_PER_TURN === 0) yield position
         if (!wanted(line)) continue
         if (!line.partial && missing-- === 0) return position
         position = { file: number, offset: start }
