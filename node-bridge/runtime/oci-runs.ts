@@ -6,6 +6,7 @@
  * much as the dead one did.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs"
+import { join } from "node:path"
 import type { Profile, SignalName } from "../../schema/container.ts"
 import { SIGNALS } from "../../schema/container.ts"
 import { isId } from "../../schema/ids.ts"
@@ -37,6 +38,8 @@ import { Stopwatch } from "./stopwatch.ts"
 import { endProcesses, removeLeftovers, removeRuntimeDirectory, removeTrees } from "./teardown.ts"
 import type { TeardownTools } from "./teardown.ts"
 
+/** Where this program lies: our own scripts and helpers may be named in what a runtime says. */
+const INSTALL_DIR = join(import.meta.dirname, "../..")
 /** A create takes some 30 ms; a host out of memory may take seconds. Past this it is taken down and may be tried again. */
 const CREATE_TIMEOUT_MS = 30_000
 /** Rotation looks at every live run's log this often: at the monitor's capped speed a file grows by some 10 MiB meanwhile. */
@@ -173,7 +176,7 @@ export class OciController implements Controller {
   #startError(said: string, { command, workdir }: PreparedRun): ControllerError {
     const { host, log } = this.#on
     log.warn("the runtime refused a container", { said })
-    const hostDirs = [host.stateDir, host.runtimeDir]
+    const hostDirs = [host.stateDir, host.runtimeDir, INSTALL_DIR]
     const { reason, exitCode, retryable } = explainStartFailure(said, { command, workdir, hostDirs })
     return new ControllerError(reason.code, reason.message, { exitCode, retryable })
   }
