@@ -41,7 +41,7 @@ export const HELP = `node-bridge: runs a host's containers for the platform
   --name HOSTNAME          default: this host's name
   --capacity-cpus N, --capacity-memory-bytes N, --capacity-pids N, --capacity-runs N
                            offer this much instead of what was measured
-  --parallel-starts N      containers started at once (default: one a processor, at least 2)
+  --parallel-starts N      containers started at once (default: four a processor)
   --registry-timeout SECONDS
                            the longest that a registry may take to say which image a tag names (default 20)
   --pull-timeout SECONDS   the longest that one image may take to come from its registry (default 600)
@@ -69,6 +69,9 @@ const Url = z
 /** The platform gives a run up that prepares for longer than 900 seconds; its tenant shall read of the registry instead. */
 const MAX_PULL_SECONDS = 800
 
+/** A start spends most of its time waiting for the kernel; beyond this they only get into each other's way. */
+const STARTS_PER_CPU = 4
+
 const positive = (name: string) => z.coerce.number(`--${name} must be a number`).positive(`--${name} must be above 0`)
 const whole = (name: string) => positive(name).int(`--${name} must be a whole number`)
 
@@ -84,7 +87,7 @@ const Config = z.object({
   images: z.string().transform((path) => resolve(path)).optional(),
   log: z.enum(["text", "json"], "--log must be text or json").default("text"),
   drainTimeoutSeconds: z.coerce.number("--drain-timeout must be a number of seconds").min(0, "--drain-timeout must be 0 or more").default(10),
-  parallelStarts: whole("parallel-starts").default(() => Math.max(availableParallelism(), 2)),
+  parallelStarts: whole("parallel-starts").default(() => STARTS_PER_CPU * availableParallelism()),
   registryTimeoutSeconds: whole("registry-timeout").optional(),
   pullTimeoutSeconds: whole("pull-timeout").max(MAX_PULL_SECONDS, `--pull-timeout must be at most ${MAX_PULL_SECONDS}`).optional(),
   capacity: z.object({

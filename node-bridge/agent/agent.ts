@@ -46,7 +46,7 @@ export interface AgentOptions {
 
 export class Agent {
   readonly #options: AgentOptions
-  readonly #reporter = new Reporter()
+  readonly #reporter: Reporter
   readonly #assignments: Assignments
   readonly #lease: Lease
   readonly #streams: Streams
@@ -58,6 +58,7 @@ export class Agent {
   private constructor(options: AgentOptions, journal: Journal, found: Found) {
     const { controller, timers, log, facts, parallelStarts, url, assertion, random } = options
     this.#options = options
+    this.#reporter = new Reporter(timers)
     const starts = semaphore(parallelStarts)
     const deps = {
       controller,

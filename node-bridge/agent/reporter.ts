@@ -1,21 +1,25 @@
 /**
  * Tells the platform what became of runs: the latest of each, at least once, in as few messages as the moment allows.
  *
- * While nothing is on its way a report leaves at once. News that passes by itself (preparing, ready, starting) waits for the
- * acknowledgement before it and is usually overtaken; news that somebody waits for (running, an end, gone) does not wait,
- * up to a few messages on their way. A new session sends again whatever was not acknowledged.
+ * News that somebody waits for (running, an end, gone) leaves at once, up to a few messages on their way. News that passes
+ * by itself (preparing, ready, starting) waits a moment, and for the acknowledgement before it: a start that goes well
+ * overtakes it, and costs the platform one message. A new session sends again whatever was not acknowledged.
  */
 import type { RunId } from "../../schema/ids.ts"
 import { isTerminal, supersedes } from "../../schema/lifecycle.ts"
 import type { NodeMessage, Observation } from "../../schema/protocol.ts"
 import { MAX_OBSERVATIONS_PER_REPORT } from "../../schema/protocol.ts"
+import type { Timers } from "../timers.ts"
 
+/** Longer than a start from a present image takes; a pull shows soon enough. */
+const PASSING_MS = 50
 /** More on their way would only queue up at the platform. */
 const MAX_IN_FLIGHT = 8
 
 type Report = NodeMessage & { type: "report" }
 
 export class Reporter {
+  readonly #timers: Pick<Timers, "after">
   #send: ((report: Report) => void) | null = null
   #seq = 0
   readonly #pending = new Map<RunId, Observation>()
@@ -23,14 +27,30 @@ export class Reporter {
   readonly #inFlight = new Map<number, Report>()
   #scheduled = false
   #urgent = false
+  /** Passing news has waited long enough. */
+  #ripe = false
+  #ripens: (() => void) | null = null
   #idle: (() => void)[] = []
+
+  constructor(timers: Pick<Timers, "after">) {
+    this.#timers = timers
+  }
 
   observe(observation: Observation): void {
     const waiting = this.#pending.get(observation.run_id)
     if (waiting && !supersedes(observation, waiting)) return
     this.#pending.set(observation.run_id, observation)
     if (observation.state === "running" || isTerminal(observation.state)) this.#urgent = true
-    this.#schedule()
+    else this.#ripen()
+    if (this.#urgent) this.#schedule()
+  }
+
+  #ripen(): void {
+    this.#ripens ??= this.#timers.after(PASSING_MS, () => {
+      this.#ripens = null
+      this.#ripe = true
+      this.#flush()
+    })
   }
 
   gone(runId: RunId): void {
@@ -76,7 +96,7 @@ export class Reporter {
     return this.#pending.size === 0 && this.#gone.size === 0 && this.#inFlight.size === 0
   }
 
-  /** Everything that one turn of the event loop brings goes into one message: forty new assignments make one report. */
+  /** Everything that one turn of the event loop brings goes into one message. */
   #schedule(): void {
     if (this.#scheduled || this.#send === null) return
     this.#scheduled = true
@@ -88,13 +108,16 @@ export class Reporter {
 
   #flush(): void {
     while (this.#send !== null && (this.#pending.size > 0 || this.#gone.size > 0)) {
-      if (this.#inFlight.size > 0 && !this.#urgent) return
+      if (!this.#urgent && (!this.#ripe || this.#inFlight.size > 0)) return
       if (this.#inFlight.size >= MAX_IN_FLIGHT) return
       const report = this.#next()
       this.#inFlight.set(report.seq, report)
       this.#send(report)
     }
     this.#urgent = false
+    this.#ripe = false
+    this.#ripens?.()
+    this.#ripens = null
   }
 
   #next(): Report {

@@ -261,6 +261,7 @@ export class RunManager {
 
   async #untilEnd(signal: AbortSignal): Promise<void> {
     try {
+      await Promise.resolve() // the report that it runs goes first: somebody waits for it
       this.#seen = { kind: "exited", outcome: await this.#deps.controller.wait(this.runId, signal) }
     } catch (error) {
       if (signal.aborted) return

@@ -80,7 +80,7 @@ interface World {
 async function bridge(world: World, life: Life): Promise<Assignments> {
   const { journal, loaded } = await Journal.open(world.dir, BOOT)
   const controller: Controller = life.wrap<Controller>(world.host)
-  const reporter = new Reporter()
+  const reporter = new Reporter(systemTimers)
   const onHost = new Set(await world.host.list())
   const assignments = new Assignments(
     {

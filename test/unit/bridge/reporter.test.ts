@@ -10,6 +10,8 @@ type Report = NodeMessage & { type: "report" }
 
 let sent: Report[]
 let reporter: Reporter
+/** The moment that passing news waits is over. */
+let ripen: () => void
 const record = aRecord()
 const at = (state: RunState, revision: number, of: RunRecord = record) => observationOf({ ...of, state, revision })
 const states = () => sent.map(({ observations }) => observations.map(({ state }) => state))
@@ -17,25 +19,34 @@ const turn = () => Promise.resolve()
 
 beforeEach(() => {
   sent = []
-  reporter = new Reporter()
+  ripen = () => {}
+  reporter = new Reporter({
+    after: (_ms, callback) => {
+      ripen = callback
+      return () => (ripen = () => {})
+    },
+  })
 })
 
 describe("the reporter", () => {
-  it("puts what one turn of the event loop brings into one report", async () => {
+  it("puts the passing news of a moment into one report", async () => {
     reporter.attach((report) => sent.push(report))
+    await turn()
     reporter.observe(at("accepted", 1))
     reporter.observe(at("preparing", 2))
     reporter.observe(at("accepted", 1, aRecord()))
     await turn()
+    expect(sent).toEqual([])
+    ripen()
     expect(states()).toEqual([["preparing", "accepted"]])
   })
 
   it("lets passing states wait for the report before, and what counts not", async () => {
     reporter.attach((report) => sent.push(report))
     reporter.observe(at("preparing", 2))
-    await turn()
+    ripen()
     reporter.observe(at("starting", 4))
-    await turn()
+    ripen()
     expect(states()).toEqual([["preparing"]])
     reporter.observe(at("running", 5))
     await turn()
@@ -45,11 +56,22 @@ describe("the reporter", () => {
   it("sends a passing state when the report before it is acknowledged", async () => {
     reporter.attach((report) => sent.push(report))
     reporter.observe(at("preparing", 2))
-    await turn()
+    ripen()
     reporter.observe(at("starting", 4))
-    await turn()
+    ripen()
     reporter.acknowledged(1)
     expect(states()).toEqual([["preparing"], ["starting"]])
+  })
+
+  it("says nothing of a start that goes well but that it runs", async () => {
+    reporter.attach((report) => sent.push(report))
+    await turn()
+    for (const [revision, state] of (["accepted", "preparing", "ready", "starting", "running"] as const).entries()) {
+      reporter.observe(at(state, revision))
+      await turn()
+    }
+    ripen()
+    expect(states()).toEqual([["running"]])
   })
 
   it("never goes back: an older observation is dropped", async () => {
