@@ -9,7 +9,7 @@ import { parseManifest } from "../../node-bridge/image/manifest.ts"
 import { Container } from "../../schema/api.ts"
 import { MIB } from "../../schema/container.ts"
 import { busyboxLayer, makeImage, temporaryFolder } from "../support/images.ts"
-import { leftovers, snapshot } from "../support/leftovers.ts"
+import { expectNothingLeft, snapshot } from "../support/leftovers.ts"
 import type { Snapshot } from "../support/leftovers.ts"
 import { openPlatform, problemOf, tenantOf } from "../support/platform.ts"
 import type { TestPlatform } from "../support/platform.ts"
@@ -296,7 +296,7 @@ describe("all of it together", () => {
   it("leaves nothing behind", async () => {
     await berth.stop()
     execFileSync("umount", [store])
-    expect(leftovers(before, snapshot([state, registry.host]))).toEqual([])
+    await expectNothingLeft(state, before)
   })
 })
 

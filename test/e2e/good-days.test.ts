@@ -8,7 +8,7 @@ import { MIB } from "../../schema/container.ts"
 import { Isolation } from "../../schema/isolation.ts"
 import { readEvents, readText } from "../support/event-stream.ts"
 import { temporaryFolder } from "../support/images.ts"
-import { leftovers, snapshot } from "../support/leftovers.ts"
+import { expectNothingLeft, snapshot } from "../support/leftovers.ts"
 import type { Snapshot } from "../support/leftovers.ts"
 import { openPlatform, problemOf } from "../support/platform.ts"
 import type { TestPlatform, TestTenant, Wish } from "../support/platform.ts"
@@ -285,6 +285,6 @@ describe("all of it together", () => {
   it("leaves nothing behind, though containers were left running", async () => {
     await running(sh("sleep 1000"))
     await berth.stop()
-    expect(leftovers(before, snapshot([state]))).toEqual([])
+    await expectNothingLeft(state, before)
   })
 })
