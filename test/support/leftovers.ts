@@ -30,13 +30,18 @@ function berthCgroups(): string[] {
   const root = "/sys/fs/cgroup"
   if (!existsSync(root)) return []
   const hierarchies = existsSync(`${root}/cgroup.controllers`) ? [root] : readdirSync(root).map((name) => `${root}/${name}`)
-  return hierarchies.flatMap((hierarchy) => {
-    const top = `${hierarchy}/berth`
-    if (!existsSync(top)) return []
-    return readdirSync(top, { withFileTypes: true, recursive: true })
+  return hierarchies.flatMap((hierarchy) => below(`${hierarchy}/berth`))
+}
+
+/** Directories below one; containers end while we look. */
+function below(dir: string): string[] {
+  try {
+    return readdirSync(dir, { withFileTypes: true })
       .filter((entry) => entry.isDirectory())
-      .map((entry) => `${entry.parentPath}/${entry.name}`)
-  })
+      .flatMap((entry) => [join(dir, entry.name), ...below(join(dir, entry.name))])
+  } catch {
+    return []
+  }
 }
 
 /** Live processes (a zombie is dead) that Berth starts, whose command line names one of `marks`. */
