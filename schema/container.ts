@@ -40,6 +40,14 @@ export const SIGNALS = {
 export const SignalName = z.enum(Object.keys(SIGNALS) as [keyof typeof SIGNALS, ...(keyof typeof SIGNALS)[]])
 export type SignalName = z.infer<typeof SignalName>
 
+/** A map would lose this name without a word, as JavaScript takes it for something else. */
+const named = <T extends z.ZodType>(map: T) =>
+  z.preprocess((value, context) => {
+    if (typeof value === "object" && value !== null && Object.hasOwn(value, "__proto__"))
+      context.addIssue({ code: "custom", path: ["__proto__"], message: "cannot be used as a name" })
+    return value
+  }, map)
+
 export const Labels = z
   .record(
     z.string().regex(/^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$/, "must be 1 to 63 letters, digits or . _ / -"),
@@ -98,7 +106,7 @@ export const ContainerCreate = z
     name: ContainerName.optional(),
     command: z.array(processText).max(1024).optional().meta({ description: "Replaces the image's entrypoint." }),
     args: z.array(processText).max(4096).optional().meta({ description: "Replaces the image's default arguments." }),
-    env: Env.default({}).meta({ description: "Added to the image's variables; the same name replaces." }),
+    env: named(Env).default({}).meta({ description: "Added to the image's variables; the same name replaces." }),
     workdir: processText
       .startsWith("/", "must be an absolute path")
       .max(4096)
@@ -112,7 +120,7 @@ export const ContainerCreate = z
       )
       .optional()
       .meta({ description: "user or user:group, by name or number, inside the container. Default: the image's." }),
-    labels: Labels.default({}).meta({ description: "Yours to find containers by." }),
+    labels: named(Labels).default({}).meta({ description: "Yours to find containers by." }),
     resources: Resources.prefault({}),
     restart: RestartPolicy.prefault({}),
     stop: StopPolicy.prefault({}),

@@ -48,6 +48,9 @@ export class Commands {
 }
 
 /** What a bridge refuses because of the run's state; anything else it says is a fault of the host. */
-const REFUSALS: Readonly<Partial<Record<string, ErrorCode>>> = { no_such_run: "not_found", not_running: "action_not_allowed" }
+const REFUSALS = new Map<string, ErrorCode>([
+  ["no_such_run", "not_found"],
+  ["not_running", "action_not_allowed"],
+])
 
-const refusalOf = ({ code, message }: Reason): AppError => new AppError(REFUSALS[code] ?? "unavailable", message)
+const refusalOf = ({ code, message }: Reason): AppError => new AppError(REFUSALS.get(code) ?? "unavailable", message)

@@ -33,7 +33,11 @@ async function turnsDuring(work: () => Promise<unknown>): Promise<number> {
   return turns
 }
 
-const all = async (entries: AsyncIterable<{ text: string }>) => (await Array.fromAsync(entries)).map(({ text }) => text)
+async function all(entries: AsyncIterable<{ text: string }>): Promise<string[]> {
+  const texts: string[] = []
+  for await (const { text } of entries) texts.push(text)
+  return texts
+}
 
 describe("a long log", () => {
   const many = `${PREFIX} stderr F first\n${`${PREFIX} stdout F \n`.repeat(20_000)}`

@@ -18,13 +18,14 @@ async function aCreated() {
   execFileSync("mkfifo", [fifo])
   const cli = new RuntimeCli("crun", host, {} as ConstructorParameters<typeof RuntimeCli>[2])
   const process = () => openSync(fifo, constants.O_RDONLY | constants.O_NONBLOCK)
-  const read = (fd: number) => readSync(fd, Buffer.alloc(1))
-  return { cli, runId, fifo, process, read }
+  return { cli, runId, fifo, process }
 }
+
+const read = (fd: number) => readSync(fd, Buffer.alloc(1))
 
 describe("letting a created container go", () => {
   it("sends its process one byte and leaves no pipe", async () => {
-    const { cli, runId, fifo, process, read } = await aCreated()
+    const { cli, runId, fifo, process } = await aCreated()
     const waiting = process()
     expect(cli.wasStarted(runId)).toBe(false)
     expect(await cli.start(runId)).toBeNull()
@@ -41,7 +42,7 @@ describe("letting a created container go", () => {
   })
 
   it("is brought to its end when it was cut off before the process went", async () => {
-    const { cli, runId, fifo, process, read } = await aCreated()
+    const { cli, runId, fifo, process } = await aCreated()
     const waiting = process()
     renameSync(fifo, `${fifo}.going`)
     expect(cli.wasStarted(runId)).toBe(true)

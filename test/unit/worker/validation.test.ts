@@ -42,6 +42,14 @@ describe("a request is checked as a whole", () => {
     expect(error.errors).toEqual([{ pointer: "/env/1X", message: "must be a variable name" }])
   })
 
+  it("loses no name without a word, not even one that means something to JavaScript", () => {
+    const body = JSON.parse('{"image": "a", "env": {"__proto__": "x", "constructor": "y"}, "labels": {"__proto__": "x"}}')
+    expect(refusal({ body: ContainerCreate }, { body }).errors).toEqual([
+      { pointer: "/env/__proto__", message: "cannot be used as a name" },
+      { pointer: "/labels/__proto__", message: "cannot be used as a name" },
+    ])
+  })
+
   it("refuses a body that is no object", () => {
     expect(refusal({ body: ContainerCreate }, { body: [] }).message).toMatch(/^The body: expected object/)
   })
