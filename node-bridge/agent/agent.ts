@@ -75,6 +75,7 @@ export class Agent {
     this.#streams = new Streams({
       controller,
       log,
+      tenantOf: (runId) => this.#assignments.get(runId)?.record.assignment.tenant_id,
       send: (message) => this.#send(message),
       sendBytes: (frame) => this.#connection.session?.sendBytes(frame),
     })

@@ -1,4 +1,5 @@
 /** Log streams of one session: each reads for as long as the platform wants it and sends within the platform's credit. */
+import type { RunId, TenantId } from "../../schema/ids.ts"
 import type { LogEntry, NodeMessage, Reason } from "../../schema/protocol.ts"
 import { ControllerError } from "../runtime/controller.ts"
 import type { Controller } from "../runtime/controller.ts"
@@ -10,10 +11,14 @@ import type { StreamMessage } from "./session.ts"
 
 /** Each open stream holds a file or two and a frame's worth of memory. */
 const MAX_STREAMS = 256
+/** No tenant may take so many of them that others cannot read their logs. */
+export const MAX_STREAMS_PER_TENANT = 64
 
 export interface StreamsDeps {
   readonly controller: Controller
   readonly log: Log
+  /** Whose run it is; undefined when it is not on this node. */
+  readonly tenantOf: (runId: RunId) => TenantId | undefined
   readonly send: (message: NodeMessage) => void
   readonly sendBytes: (frame: Uint8Array) => void
 }
@@ -21,6 +26,7 @@ export interface StreamsDeps {
 interface Stream {
   readonly sender: CreditedSender
   readonly abort: AbortController
+  readonly tenant: TenantId | undefined
 }
 
 const CLOSED = new Error("The stream was closed.")
@@ -54,13 +60,17 @@ export class Streams {
   }
 
   #begin(message: StreamMessage & { type: "stream_open" }): void {
-    if (this.#open.size >= MAX_STREAMS || this.#open.has(message.stream)) {
+    const [first] = message.run_ids
+    const tenant = first && this.#deps.tenantOf(first)
+    const own = [...this.#open.values()].filter((open) => open.tenant === tenant).length
+    if (this.#open.size >= MAX_STREAMS || own >= MAX_STREAMS_PER_TENANT || this.#open.has(message.stream)) {
       const reason = { code: "too_many_streams", message: "This node reads as many logs at once as it can." }
       return this.#deps.send({ type: "stream_end", stream: message.stream, error: reason })
     }
     const stream = {
       sender: new CreditedSender(message.stream, message.credit_bytes, this.#deps.sendBytes),
       abort: new AbortController(),
+      tenant,
     }
     this.#open.set(message.stream, stream)
     void this.#serve(message, stream)
