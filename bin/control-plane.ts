@@ -15,7 +15,8 @@ import { z } from "zod"
 
 const ROOT = join(import.meta.dirname, "..")
 /** The package is CommonJS with the path of its binary as `default`, which bundlers and Node import in different ways. */
-const { default: workerdBinary } = createRequire(import.meta.url)("workerd") as { readonly default: string }
+const require = createRequire(import.meta.url)
+const { default: workerdBinary } = require("workerd") as { readonly default: string }
 
 const WranglerConfig = z.object({
   name: z.string(),
