@@ -5,7 +5,7 @@
  * Source of the pipes and options: conmon(8) and https://github.com/containers/conmon, version 2.1.
  */
 import type { RunId } from "../../schema/ids.ts"
-import { startDetached } from "./exec.ts"
+import { startDaemon } from "./exec.ts"
 import type { HostPaths, RunPaths } from "./paths.ts"
 import type { ToolPaths } from "./tools.ts"
 
@@ -60,15 +60,11 @@ export type Created =
  * own: neither the bridge's end nor its terminal's ends it.
  */
 export async function createUnderConmon(input: CreateInput, timeoutMs: number): Promise<Created> {
-  const conmon = startDetached(input.tools.conmon, conmonArgs(input), {
+  const { sync, stderr } = startDaemon(input.tools.conmon, conmonArgs(input), {
     cwd: input.paths.bundle,
     env: { _OCI_SYNCPIPE: "3" },
-    pipes: 1,
   })
-  conmon.exited.catch(() => {}) // a conmon that cannot start closes the pipe, or rejects below
-  const [sync] = conmon.pipes
-  if (sync === undefined) throw new Error("conmon was started without its sync pipe")
-  const { promise, resolve, reject } = Promise.withResolvers<Created>()
+  const { promise, resolve } = Promise.withResolvers<Created>()
   const timer = setTimeout(() => resolve({ ok: false, message: `create did not end within ${timeoutMs} ms` }), timeoutMs)
   let text = ""
   sync.on("data", (chunk: Buffer) => {
@@ -77,8 +73,7 @@ export async function createUnderConmon(input: CreateInput, timeoutMs: number): 
     if (said !== null) resolve(said)
   })
   sync.on("error", () => {})
-  sync.on("close", () => resolve({ ok: false, message: conmon.stderr().trim() || "conmon ended without a word" }))
-  conmon.exited.catch(reject)
+  sync.on("close", () => resolve({ ok: false, message: stderr().trim() || "conmon ended without a word" }))
   try {
     return await promise
   } finally {

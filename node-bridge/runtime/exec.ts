@@ -5,6 +5,7 @@
 import { spawn } from "node:child_process"
 import type { ChildProcess } from "node:child_process"
 import type { Readable } from "node:stream"
+import { spawnDaemon } from "../native/posix-spawn.ts"
 
 export interface ExecOptions {
   /** The process is killed after this long. */
@@ -117,6 +118,26 @@ export function startDetached(
   const pipes = child.stdio.slice(3).filter((pipe) => pipe !== null && pipe !== undefined) as unknown as Readable[]
   child.unref()
   return { pipes, exited: promise, stderr }
+}
+
+export interface StartedDaemon {
+  /** What the program and its daemon write to descriptor 3. */
+  readonly sync: Readable
+  readonly stderr: () => string
+}
+
+/** Starts a program, named by its path, that leaves a daemon behind and ends; nobody is told of the daemon's end. */
+export function startDaemon(
+  file: string,
+  args: readonly string[],
+  options: { readonly cwd: string; readonly env: Readonly<Record<string, string>> },
+): StartedDaemon {
+  try {
+    const { sync, stderr } = spawnDaemon(file, args, { cwd: options.cwd, env: { ...TOOL_ENV, ...options.env } })
+    return { sync, stderr: collect(stderr, DETACHED_STDERR_BYTES) }
+  } catch (error) {
+    throw new ExecError("not_started", `${file} could not be started: ${String(error)}`, error)
+  }
 }
 
 function collect(stream: Readable | null, limit: number): () => string {
