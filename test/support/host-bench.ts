@@ -1,5 +1,5 @@
 /** A real controller on a state of its own, with one image, and the few verbs that tests of containers repeat. */
-import { mkdtempSync, rmSync } from "node:fs"
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { silentLog } from "../../node-bridge/log.ts"
@@ -55,6 +55,9 @@ export async function openHostBench(
       ...rest,
     })
   const host = hostPaths(stateDir, rest.runtime ?? "crun")
+  // In life one bridge at a time has a state: here one of two may close, and must not take the directory from the other.
+  mkdirSync(host.runtimeRoot, { recursive: true })
+  writeFileSync(join(host.runtimeRoot, ".bench"), "")
   const bench: HostBench = {
     dir,
     images,
