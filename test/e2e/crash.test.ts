@@ -3,7 +3,7 @@
  * the container gets where it should, its process runs once and never twice, a repeat of the create makes no second one, and
  * nothing is left when it is removed.
  */
-import { existsSync, readdirSync, readFileSync } from "node:fs"
+import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs"
 import { join } from "node:path"
 import { setTimeout } from "node:timers/promises"
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest"
@@ -44,6 +44,7 @@ beforeAll(async () => {
 })
 afterAll(async () => {
   await bench.stop()
+  rmSync(state, { recursive: true, force: true })
   await expectNothingLeft(state, before)
 })
 
