@@ -3,6 +3,7 @@ import { chmodSync, existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync 
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, beforeAll, expect, test } from "vitest"
+import type { Controller } from "../../node-bridge/runtime/controller.ts"
 import { never, openHostBench } from "../support/host-bench.ts"
 import type { HostBench } from "../support/host-bench.ts"
 import { snapshot } from "../support/leftovers.ts"
@@ -10,6 +11,13 @@ import { waitFor } from "../support/wait-for.ts"
 
 let bench: HostBench
 let dir: string
+const nexts: Controller[] = []
+
+async function aNextBridge(): Promise<Controller> {
+  const next = await bench.another()
+  nexts.push(next)
+  return next
+}
 
 /** A crun that stops for ever, or dies, at the verb that is named in a file. */
 beforeAll(async () => {
@@ -29,6 +37,8 @@ exec /usr/bin/crun "$@"
   bench = await openHostBench({ tools: { crun } })
 })
 afterAll(async () => {
+  // Whoever closes takes the runtime directory away once it is empty, and the first bridge still works in it.
+  for (const next of nexts) await next.close()
   await bench.close()
   rmSync(dir, { recursive: true, force: true })
 })
@@ -45,7 +55,7 @@ test("a bridge that dies during create leaves nothing that the next one cannot c
   const cut = bench.controller.start(run).catch((error: unknown) => error)
   await waitFor("the runtime to hang", () => existsSync(join(dir, "hung")))
   clearFaults()
-  const next = await bench.another()
+  const next = await aNextBridge()
   expect(await next.list()).toContain(run.run_id)
   expect(await next.inspect(run.run_id)).toEqual({ kind: "absent" })
   await next.remove(run.run_id)
@@ -53,7 +63,6 @@ test("a bridge that dies during create leaves nothing that the next one cannot c
   await waitFor("no process of it", () => snapshot([run.run_id]).processes.length === 0)
   expect(snapshot([]).cgroups.filter((path) => path.includes(run.run_id))).toEqual([])
   expect(await next.list()).not.toContain(run.run_id)
-  await next.close()
 })
 
 test("the next bridge may also start it", async () => {
@@ -63,13 +72,12 @@ test("the next bridge may also start it", async () => {
   const cut = bench.controller.start(run).catch((error: unknown) => error)
   await waitFor("the runtime to hang", () => existsSync(join(dir, "hung")))
   clearFaults()
-  const next = await bench.another()
+  const next = await aNextBridge()
   await next.prepare(run, never)
   await next.start(run)
   await cut
   expect((await next.wait(run.run_id, never)).exit).toMatchObject({ code: 6, log_tail: ["once"] })
   await next.remove(run.run_id)
-  await next.close()
 })
 
 test("a create that fails says so without the host's paths, and the same bridge may try again", async () => {
