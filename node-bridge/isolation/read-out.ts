@@ -4,6 +4,7 @@
  */
 import { createHash } from "node:crypto"
 import { existsSync, readFileSync, readlinkSync } from "node:fs"
+import { setTimeout as delay } from "node:timers/promises"
 import type { Isolation } from "../../schema/isolation.ts"
 import { IDS_PER_TENANT } from "../mount/id-ranges.ts"
 import { MASKED_PATHS, NAMESPACES, READ_ONLY_PATHS } from "../oci/hardened.ts"
@@ -34,10 +35,17 @@ const NS_FILE: Readonly<Record<string, string>> = { mount: "mnt", network: "net"
 /** The hierarchies that limit something; v2 has one for all, named by the empty string. */
 const LIMITING = ["cpu", "memory", "pids", "devices", ""]
 
+/** The runtime's process becomes the container's by exec, a moment after `running` is said; its filter is loaded just before. */
+const EXEC_WAIT_MS = 1_000
+const EXEC_LOOK_MS = 2
+/** A runtime runs from a sealed copy of itself, which the container's root does not reach: the kernel names it "/" then. */
+const RUNTIME_PROGRAM = /^\/$|^\/memfd:|\/(crun|runc)$/
+
 /** Throws `ControllerError` when the process ended meanwhile: half a reading is none. */
 export async function readIsolation(input: ReadOutInput): Promise<Isolation> {
   const { record, init, cgroups } = input
   try {
+    await untilExec(init.pid)
     const reading = await read(input)
     const paths = parseCgroupPaths(readFileSync(`/proc/${init.pid}/cgroup`, "latin1"))
     const own = cgroupPathOf(record.run_id)
@@ -56,6 +64,12 @@ export async function readIsolation(input: ReadOutInput): Promise<Isolation> {
     if (isAlive(init)) throw error
   }
   throw new ControllerError("not_running", "The container ended while it was being looked at.")
+}
+
+/** Bounded: what is still the runtime after that is read as it is. */
+async function untilExec(pid: number): Promise<void> {
+  const until = performance.now() + EXEC_WAIT_MS
+  while (RUNTIME_PROGRAM.test(readlinkSync(`/proc/${pid}/exe`)) && performance.now() < until) await delay(EXEC_LOOK_MS)
 }
 
 /** A hierarchy that the machine does not have limits nothing that could be escaped. */

@@ -94,3 +94,15 @@ test("what escapes begin with is refused inside", async () => {
   expect(text).toMatch(/Read-only file system/)
   expect(text).toMatch(/\nlo\n0\nend$/)
 })
+
+test("a reading in a container's first instant waits for its own program", async () => {
+  const verdicts: string[][] = []
+  for (let i = 0; i < 15; i++) {
+    const run = bench.shell("sleep 100")
+    await bench.controller.prepare(run, new AbortController().signal)
+    await bench.controller.start(run)
+    verdicts.push((await bench.controller.isolation(run.run_id)).deviations)
+    await bench.controller.remove(run.run_id)
+  }
+  expect(verdicts.flat()).toEqual([])
+})
