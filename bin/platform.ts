@@ -91,7 +91,8 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
       images: paths.images,
       runtime: options.runtime,
       joinTokenFile: paths.joinToken,
-      extraArgs: options.bridgeArgs,
+      // One machine, one person: a registry on loopback is theirs.
+      extraArgs: ["--loopback-registries", ...(options.bridgeArgs ?? [])],
       env: options.bridgeEnv,
       onLog: options.onLog,
     })

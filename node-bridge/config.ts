@@ -21,6 +21,7 @@ const OPTIONS = {
   "parallel-starts": { type: "string" },
   "registry-timeout": { type: "string" },
   "pull-timeout": { type: "string" },
+  "loopback-registries": { type: "boolean" },
   "capacity-cpus": { type: "string" },
   "capacity-memory-bytes": { type: "string" },
   "capacity-pids": { type: "string" },
@@ -37,6 +38,7 @@ export const HELP = `node-bridge: runs a host's containers for the platform
   --controller oci|fake    fake runs nothing, needs no root, and is for trying things out (default oci)
   --runtime crun|runc      the OCI runtime (default crun)
   --images DIR             OCI layouts that may be named as localhost/NAME:TAG
+  --loopback-registries    let images name a registry on this host's loopback, by plain HTTP; off unless you run one there
   --label KEY=VALUE        a label of this node; may be given more than once
   --name HOSTNAME          default: this host's name
   --capacity-cpus N, --capacity-memory-bytes N, --capacity-pids N, --capacity-runs N
@@ -88,6 +90,7 @@ const Config = z.object({
   log: z.enum(["text", "json"], "--log must be text or json").default("text"),
   drainTimeoutSeconds: z.coerce.number("--drain-timeout must be a number of seconds").min(0, "--drain-timeout must be 0 or more").default(10),
   parallelStarts: whole("parallel-starts").default(() => STARTS_PER_CPU * availableParallelism()),
+  loopbackRegistries: z.boolean().default(false),
   registryTimeoutSeconds: whole("registry-timeout").optional(),
   pullTimeoutSeconds: whole("pull-timeout").max(MAX_PULL_SECONDS, `--pull-timeout must be at most ${MAX_PULL_SECONDS}`).optional(),
   capacity: z.object({
@@ -116,6 +119,7 @@ export function readConfig(args: readonly string[], env: Readonly<Record<string,
     log: values.log ?? env.BERTH_LOG,
     drainTimeoutSeconds: values["drain-timeout"],
     parallelStarts: values["parallel-starts"],
+    loopbackRegistries: values["loopback-registries"],
     registryTimeoutSeconds: values["registry-timeout"],
     pullTimeoutSeconds: values["pull-timeout"],
     capacity: {

@@ -174,11 +174,12 @@ async function openController(config: Config, log: Log): Promise<Controller> {
     }
     case "oci": {
       const { createOciController } = await import("./runtime/oci-controller.ts")
-      const deadlines = {
+      const registries = {
+        loopbackRegistries: config.loopbackRegistries,
         ...(config.registryTimeoutSeconds !== undefined && { resolveTimeoutMs: config.registryTimeoutSeconds * 1000 }),
         ...(config.pullTimeoutSeconds !== undefined && { pullTimeoutMs: config.pullTimeoutSeconds * 1000 }),
       }
-      const options = { stateDir: config.state, runtime: config.runtime, imagesDir: config.images ?? null, deadlines, log }
+      const options = { stateDir: config.state, runtime: config.runtime, imagesDir: config.images ?? null, registries, log }
       // What it lacks on this host it says in a sentence.
       return await createOciController(options).catch((error: unknown) => {
         throw new Fault(EXIT.host, `This host cannot run containers. ${explain(error)}`, error)

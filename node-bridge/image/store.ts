@@ -32,6 +32,11 @@ export interface ImageStoreOptions {
   readonly tagMemoMs?: number
   readonly resolveTimeoutMs?: number
   readonly pullTimeoutMs?: number
+  /**
+   * Whether images may name a registry on this host's loopback. Closed unless the operator runs one there: skopeo speaks from
+   * the host, so any tenant could otherwise make it knock at the host's own ports.
+   */
+  readonly loopbackRegistries?: boolean
   readonly limits?: ScanLimits
   readonly collect?: CollectPolicy
 }
@@ -79,6 +84,7 @@ export class DirectoryImageStore implements ImageStore {
   readonly #limits: ScanLimits
   readonly #policy: CollectPolicy
   readonly #tagMemoMs: number
+  readonly #loopbackRegistries: boolean
   readonly #present = new Map<string, Present>()
   readonly #holders = new Map<RunId, string>()
   readonly #tags = new Map<string, { readonly digest: string; readonly untilMs: number }>()
@@ -90,6 +96,7 @@ export class DirectoryImageStore implements ImageStore {
     this.#limits = options.limits ?? SCAN_LIMITS
     this.#policy = options.collect ?? COLLECT_POLICY
     this.#tagMemoMs = options.tagMemoMs ?? TAG_MEMO_MS
+    this.#loopbackRegistries = options.loopbackRegistries ?? false
     this.#source = new ImageSource({
       imagesDir: options.imagesDir ?? null,
       authFile: options.authFile ?? null,
@@ -114,6 +121,9 @@ export class DirectoryImageStore implements ImageStore {
     signal.throwIfAborted()
     const reference = parseReference(text)
     if (reference === null) throw new ControllerError("image_not_found", "The image's name is no image reference.")
+    if (reference.kind === "registry" && reference.plainHttp && !this.#loopbackRegistries) {
+      throw new ControllerError("image_refused", "Images from a registry on the node itself are not allowed here.")
+    }
     const digest = pinnedDigest ?? reference.digest ?? (await this.#resolve(text, reference, signal))
     const present = this.#use(digest)
     if (present !== null) return present

@@ -40,8 +40,8 @@ export interface OciControllerOptions {
   readonly imagesDir: string | null
   /** Registry credentials, as containers-auth.json(5). */
   readonly authFile?: string | null
-  /** How long registries may take; the store's own deadlines where absent. */
-  readonly deadlines?: Pick<ImageStoreOptions, "resolveTimeoutMs" | "pullTimeoutMs">
+  /** How long registries may take, and where they may be; the store's own defaults where absent. */
+  readonly registries?: Pick<ImageStoreOptions, "resolveTimeoutMs" | "pullTimeoutMs" | "loopbackRegistries">
   readonly network?: Omit<PoolOptions, "stateDir">
   readonly log: Log
   /** Programs to use in place of those that are found. */
@@ -74,7 +74,7 @@ export async function createOciController(options: OciControllerOptions): Promis
       dir: join(host.stateDir, "image-store"),
       imagesDir: options.imagesDir,
       authFile: options.authFile ?? null,
-      ...options.deadlines,
+      ...options.registries,
     }))
   const network = await NamespacePool.open({ ...options.network, stateDir: host.stateDir })
   for (const note of network.notes) log.info(note)

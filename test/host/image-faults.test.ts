@@ -33,7 +33,8 @@ beforeEach(() => {
 })
 afterEach(() => rmSync(dir, { recursive: true }))
 
-const openStore = (more: Partial<ImageStoreOptions> = {}) => DirectoryImageStore.open({ dir: join(dir, "images"), ...more })
+const openStore = (more: Partial<ImageStoreOptions> = {}) =>
+  DirectoryImageStore.open({ dir: join(dir, "images"), loopbackRegistries: true, ...more })
 const contents = () => readdirSync(join(dir, "images"))
 
 /** What `ensure` says no with. */
@@ -54,6 +55,20 @@ function layerFile(of: Registry): string {
 }
 
 describe("a registry", () => {
+  it("on the node itself is not even spoken to, unless the operator runs one there", async () => {
+    let calls = 0
+    const server = createServer(() => calls++)
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
+    const address = server.address()
+    const port = typeof address === "object" && address ? address.port : 0
+    const store = await openStore({ loopbackRegistries: false })
+    for (const host of ["127.0.0.1", "127.0.0.2", "localhost", "[::1]"]) {
+      expect(await fault(store, `${host}:${port}/app:1`)).toMatchObject({ reason: { code: "image_refused" }, retryable: false })
+    }
+    server.close()
+    expect(calls).toBe(0)
+  })
+
   it("that is not there is told as unreachable, and may be tried again", async () => {
     expect(await fault(await openStore(), "127.0.0.1:9/app:1")).toMatchObject({
       reason: { code: "registry_unreachable" },

@@ -32,7 +32,7 @@ beforeEach(() => {
 afterEach(() => rmSync(dir, { recursive: true }))
 
 const openStore = (more: Partial<ImageStoreOptions> = {}) =>
-  DirectoryImageStore.open({ dir: join(dir, "images"), imagesDir: shared, ...more })
+  DirectoryImageStore.open({ dir: join(dir, "images"), imagesDir: shared, loopbackRegistries: true, ...more })
 
 let number = 0
 /** Makes an image and pushes it under a name of its own. */
