@@ -1,6 +1,17 @@
 /** The HTTP API's views and queries, as plain zod with OpenAPI descriptions in `.meta()`. Request bodies of containers: container.ts. */
 import { z } from "zod"
-import { ContainerName, Egress, Labels, Profile, Resources, RestartPolicy, SignalName, StopPolicy } from "./container.ts"
+import {
+  Capability,
+  ContainerName,
+  Labels,
+  Network,
+  Profile,
+  Resources,
+  RestartPolicy,
+  Seccomp,
+  SignalName,
+  StopPolicy,
+} from "./container.ts"
 import { CellId, ContainerId, EventId, JoinTokenId, NodeId, RunId, TenantId, TokenId } from "./ids.ts"
 import { ACTIONS, ALL_RUN_STATES, STATUSES } from "./lifecycle.ts"
 import { NodeFacts } from "./node.ts"
@@ -36,6 +47,7 @@ export const RunDetails = z
     image_digest: z.string().nullable(),
     attempt: z.int().meta({ description: "1 for the container's first run." }),
     created_at: Time,
+    accelerators: z.array(z.string()).meta({ description: "The devices it was given, by their CDI names." }),
     started_at: Time.nullable(),
     finished_at: Time.nullable(),
     exit: Exit.nullable(),
@@ -70,7 +82,9 @@ export const Container = z
     profile: Profile,
     read_only: z.boolean(),
     tty: z.boolean(),
-    network: z.object({ egress: Egress }),
+    network: Network,
+    capabilities: z.array(Capability),
+    seccomp: Seccomp,
     placement: z.object({ labels: Labels }),
     max_lifetime_seconds: z.int().nullable(),
     remove_on_exit: z.boolean(),
@@ -136,7 +150,8 @@ export const ForceQuery = z.strictObject({ force: flag.optional() })
 export const EVENT_TYPES = [
   "container.created", "container.scheduling", "container.pulling", "container.starting", "container.running",
   "container.paused", "container.unpaused", "container.stopping", "container.exited", "container.lost", "container.removed",
-  "container.restart_scheduled", "container.unplaceable", "container.deadline_passed",
+  "container.restart_scheduled", "container.unplaceable", "container.deadline_passed", "container.updated",
+  "container.isolation_deviated", "container.accelerator_lost", "container.disk_full", "container.logs_throttled",
 ] as const // prettier-ignore
 export type EventType = (typeof EVENT_TYPES)[number]
 
@@ -187,9 +202,37 @@ export const Quota = z
   .meta({ id: "Quota", description: "What the tenant's containers may ask for in all, from a start until the run has ended." })
 export type Quota = z.infer<typeof Quota>
 
-export const TenantCreate = z.strictObject({ name: ContainerName, quota: Quota.prefault({}) }).meta({ id: "TenantCreate" })
+/** What an operator demands of everything that a tenant runs. */
+export const Policy = z
+  .strictObject({
+    capabilities: z
+      .enum(["default", "none"])
+      .default("default")
+      .meta({ description: "none: no container may have a capability, and one that names some is refused." }),
+    on_deviation: z
+      .enum(["report", "stop"])
+      .default("report")
+      .meta({
+        description: "What becomes of a run that is found less confined than its profile promises; an event tells of either.",
+      }),
+    vulnerable_nodes: z
+      .enum(["allow", "refuse"])
+      .default("allow")
+      .meta({ description: "refuse: nothing is placed on a node whose kernel or runtimes have a known vulnerability." }),
+  })
+  .meta({ id: "Policy" })
+export type Policy = z.infer<typeof Policy>
+
+export const TenantCreate = z
+  .strictObject({ name: ContainerName, quota: Quota.prefault({}), policy: Policy.prefault({}) })
+  .meta({ id: "TenantCreate" })
 export type TenantCreate = z.infer<typeof TenantCreate>
-export const Tenant = z.object({ id: TenantId, name: z.string(), quota: Quota, created_at: Time }).meta({ id: "Tenant" })
+/** A field left out stays as it is. */
+export const TenantUpdate = z.strictObject({ quota: Quota.optional(), policy: Policy.optional() }).meta({ id: "TenantUpdate" })
+export type TenantUpdate = z.infer<typeof TenantUpdate>
+export const Tenant = z
+  .object({ id: TenantId, name: z.string(), quota: Quota, policy: Policy, created_at: Time })
+  .meta({ id: "Tenant" })
 export type Tenant = z.infer<typeof Tenant>
 
 export const TENANT_SCOPES = [
@@ -234,7 +277,17 @@ export const NodeView = z
     enrolled_at: Time,
     last_seen_at: Time.nullable(),
     facts: NodeFacts.nullable(),
-    reserved: z.object({ runs: z.int(), cpus: z.number(), memory_bytes: z.int(), pids: z.int() }),
+    vulnerabilities: z
+      .array(z.object({ component: z.string(), version: z.string(), id: z.string(), fixed_in: z.string(), summary: z.string() }))
+      .meta({ description: "Known ones of the versions that the node reports." }),
+    reserved: z.object({
+      runs: z.int(),
+      cpus: z.number(),
+      memory_bytes: z.int(),
+      pids: z.int(),
+      disk_bytes: z.int(),
+      devices: z.array(z.string()),
+    }),
   })
   .meta({ id: "Node" })
 export type NodeView = z.infer<typeof NodeView>

@@ -2,6 +2,7 @@
 import { z } from "zod"
 
 export const MIB = 1024 * 1024
+export const GIB = 1024 * MIB
 /** The smallest memory limit Docker takes as well; below it runtimes fail in ways that nobody can read. */
 export const MIN_MEMORY_BYTES = 6 * MIB
 /** Linux's limit for one argv or env string is 128 KiB (MAX_ARG_STRLEN); all of them together stay far under it. */
@@ -62,6 +63,55 @@ const Env = z
     `all variables together must be at most ${MAX_PROCESS_TEXT_BYTES} bytes`,
   )
 
+const CDI_PART = "[A-Za-z](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?"
+/** `vendor/class`, as the Container Device Interface names a kind: https://github.com/cncf-tags/container-device-interface. */
+export const DeviceKind = z
+  .string()
+  .max(128)
+  .regex(new RegExp(`^${CDI_PART}/${CDI_PART}$`), "must be a CDI kind such as nvidia.com/gpu")
+/** `vendor/class=name`: one device of one node. */
+export const DeviceName = z
+  .string()
+  .max(256)
+  .regex(new RegExp(`^${CDI_PART}/${CDI_PART}=[A-Za-z0-9](?:[A-Za-z0-9_.:-]*[A-Za-z0-9])?$`), "must be a CDI device name")
+
+/** More than the devices of any one host known. */
+const MAX_DEVICES = 64
+const DeviceRequest = z.strictObject({ kind: DeviceKind, count: z.int().min(1).max(MAX_DEVICES).default(1) })
+export const AcceleratorRequest = z
+  .union([
+    DeviceRequest,
+    z.strictObject({
+      first_available: z.array(DeviceRequest).min(1).max(8).meta({ description: "The first of these that a node has free." }),
+    }),
+  ])
+  .meta({ id: "AcceleratorRequest", examples: [{ kind: "nvidia.com/gpu", count: 1 }] })
+export type AcceleratorRequest = z.infer<typeof AcceleratorRequest>
+
+const rate = (what: string) => z.int().min(1).max(Number.MAX_SAFE_INTEGER).optional().meta({ description: what })
+
+/** Limits on the disk behind the container's root. On cgroup v1 they hold for direct and synced I/O only; `warnings` says so. */
+export const DiskIo = z
+  .strictObject({
+    read_bytes_per_second: rate("Absent: no limit."),
+    write_bytes_per_second: rate("Absent: no limit."),
+    read_operations_per_second: rate("Absent: no limit."),
+    write_operations_per_second: rate("Absent: no limit."),
+    weight: z
+      .int()
+      .min(1)
+      .max(1000)
+      .optional()
+      .meta({
+        description: "Share under contention; 100 is usual. Only nodes whose disk scheduler weighs take such a container.",
+      }),
+  })
+  .meta({ id: "DiskIo" })
+export type DiskIo = z.infer<typeof DiskIo>
+
+/** A quota smaller than this leaves no room for a file system's own records. */
+export const MIN_DISK_BYTES = 16 * MIB
+
 export const Resources = z
   .strictObject({
     cpus: z.number().min(0.01).max(1024).default(1).meta({ description: "Processor time per second, in processors." }),
@@ -71,6 +121,20 @@ export const Resources = z
       .default(512 * MIB)
       .meta({ description: "Memory limit; there is no swap." }),
     pids: z.int().min(1).max(65_536).default(512).meta({ description: "Processes and threads at once." }),
+    disk_bytes: z
+      .int()
+      .min(MIN_DISK_BYTES)
+      .default(GIB)
+      .meta({ description: "What it may write to its root; the image itself does not count." }),
+    open_files: z.int().min(16).max(1_048_576).default(16_384).meta({ description: "Open files of each process." }),
+    log_bytes_per_second: z
+      .int()
+      .min(1024)
+      .max(GIB)
+      .default(MIB)
+      .meta({ description: "Faster writers of standard output are made to wait; nothing is lost." }),
+    io: DiskIo.prefault({}),
+    accelerators: z.array(AcceleratorRequest).max(8).default([]).meta({ description: "Devices for this container alone." }),
   })
   .meta({ id: "Resources" })
 export type Resources = z.infer<typeof Resources>
@@ -95,10 +159,41 @@ export const StopPolicy = z
   .meta({ id: "StopPolicy" })
 export type StopPolicy = z.infer<typeof StopPolicy>
 
-export const Profile = z.enum(["hardened"])
+/** hardened: the kernel's own confinement, by crun or runc. sandboxed: a kernel of its own in user space, by gVisor. */
+export const Profile = z.enum(["hardened", "sandboxed"])
 export type Profile = z.infer<typeof Profile>
 
-export const Egress = z.enum(["open", "none"]).meta({ description: "open: outbound through NAT. none: loopback only." })
+/** Every capability that a container may have; node-bridge/oci/hardened.ts says what for. */
+export const CAPABILITIES = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETGID", "CAP_SETUID", "CAP_KILL"] as const
+export const Capability = z.enum(CAPABILITIES)
+export type Capability = z.infer<typeof Capability>
+
+export const Seccomp = z
+  .strictObject({
+    deny: z
+      .array(z.string().regex(/^[a-z][a-z0-9_]{0,63}$/, "must be a system call's name"))
+      .max(512)
+      .default([])
+      .meta({ description: "System calls to refuse beside those that the profile refuses." }),
+  })
+  .meta({ id: "Seccomp" })
+export type Seccomp = z.infer<typeof Seccomp>
+
+/** Enough for a service's dependencies; a longer list wants an egress proxy. */
+const MAX_EGRESS_RANGES = 64
+export const Egress = z
+  .union([z.enum(["open", "none"]), z.array(z.cidrv4()).min(1).max(MAX_EGRESS_RANGES)])
+  .meta({ description: "open: outbound through NAT. A list of IPv4 ranges: outbound to these alone. none: loopback only." })
+export type Egress = z.infer<typeof Egress>
+
+export const Network = z
+  .strictObject({
+    egress: Egress.default("open"),
+    egress_bytes_per_second: rate("Out of the container. Absent: no limit."),
+    ingress_bytes_per_second: rate("Into the container. Absent: no limit."),
+  })
+  .meta({ id: "Network" })
+export type Network = z.infer<typeof Network>
 
 export const ContainerCreate = z
   .strictObject({
@@ -127,7 +222,13 @@ export const ContainerCreate = z
     profile: Profile.default("hardened").meta({ description: "How it is confined; `isolation` shows what that comes to." }),
     read_only: z.boolean().default(false).meta({ description: "A read-only root, with tmpfs on /tmp and /run." }),
     tty: z.boolean().default(false).meta({ description: "A terminal as standard streams; all output is then stdout." }),
-    network: z.strictObject({ egress: Egress.default("open") }).prefault({}),
+    network: Network.prefault({}),
+    capabilities: z
+      .array(Capability)
+      .max(CAPABILITIES.length)
+      .optional()
+      .meta({ description: "Fewer than the profile's own, or none. They count inside the container only." }),
+    seccomp: Seccomp.prefault({}),
     placement: z
       .strictObject({ labels: Labels.default({}).meta({ description: "Node labels that must match, region among them." }) })
       .prefault({}),
@@ -141,6 +242,20 @@ export const ContainerCreate = z
   })
   .meta({ id: "ContainerCreate" })
 export type ContainerCreate = z.infer<typeof ContainerCreate>
+
+/** What can be changed while it runs. A field left out stays; null takes a limit away (RFC 7396). */
+export const ContainerUpdate = z
+  .strictObject({
+    network: z
+      .strictObject({
+        egress: Egress.optional(),
+        egress_bytes_per_second: rate("").nullable(),
+        ingress_bytes_per_second: rate("").nullable(),
+      })
+      .optional(),
+  })
+  .meta({ id: "ContainerUpdate" })
+export type ContainerUpdate = z.infer<typeof ContainerUpdate>
 
 /** The wish as stored: all of the create body but what is acted on once. */
 export type ContainerSpec = Omit<ContainerCreate, "name" | "start">

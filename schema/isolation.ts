@@ -1,5 +1,6 @@
 /** What the kernel really enforces on a run, read from outside: `/proc` of its process, its cgroups, its filter. */
 import { z } from "zod"
+import { DiskIo, Egress } from "./container.ts"
 import { RunId } from "./ids.ts"
 
 const Capabilities = z.object({
@@ -15,8 +16,10 @@ export const Isolation = z
     read_at: z.iso.datetime(),
     profile: z.string(),
     runtime: z.object({ name: z.string(), version: z.string() }),
-    /** Whether each namespace differs from the host's. Inode numbers are not shown: they would tell tenants of each other. */
-    namespaces: z.record(z.string(), z.object({ private: z.boolean() })),
+    /** Of the kernel and of every program between the container and it. */
+    versions: z.record(z.string(), z.string()),
+    /** Each namespace by its inode, and with whom it is shared: nobody, the tenant's own containers, or the host. */
+    namespaces: z.record(z.string(), z.object({ inode: z.int(), shared_with: z.enum(["nobody", "tenant", "host"]) })),
     user: z.object({
       uid_map: z.array(IdMap),
       gid_map: z.array(IdMap),
@@ -34,9 +37,24 @@ export const Isolation = z
       memory_bytes: z.int().nullable(),
       memory_swap_bytes: z.int().nullable(),
       pids: z.int().nullable(),
+      disk_bytes: z.int().nullable(),
+      open_files: z.int().nullable(),
+      io: DiskIo,
       cgroup_version: z.enum(["1", "2"]),
     }),
-    network: z.object({ mode: z.enum(["nat", "loopback"]), interfaces: z.array(z.string()) }),
+    /** Device nodes in `/dev`, and what the device controller lets the container do with each. */
+    devices: z.array(
+      z.object({ path: z.string(), type: z.enum(["c", "b"]), major: z.int(), minor: z.int(), access: z.string() }),
+    ),
+    network: z.object({
+      mode: z.enum(["nat", "loopback"]),
+      interfaces: z.array(z.string()),
+      egress: Egress,
+      egress_bytes_per_second: z.number().nullable(),
+      ingress_bytes_per_second: z.number().nullable(),
+      /** The host's packet filter rules and set elements that name this container, as the kernel prints them. */
+      rules: z.array(z.string()),
+    }),
     /** Every difference between what the profile promises and what was read; empty is the only good answer. */
     deviations: z.array(z.string()),
     verdict: z.enum(["holds", "deviates"]),

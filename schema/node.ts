@@ -1,6 +1,7 @@
 /** What a host says of itself: it is the node's word, used for placement and shown to operators, never to tenants. */
 import { z } from "zod"
-import { Labels, Profile } from "./container.ts"
+import { DeviceName, Labels, Profile } from "./container.ts"
+import { FEATURES } from "./features.ts"
 import { CellId, NodeId } from "./ids.ts"
 
 /** What the node offers to runs, its own reserve already taken off. */
@@ -9,8 +10,28 @@ export const Capacity = z.strictObject({
   memory_bytes: z.int().positive(),
   pids: z.int().positive(),
   runs: z.int().positive(),
+  disk_bytes: z.int().positive(),
 })
 export type Capacity = z.infer<typeof Capacity>
+
+/** An isolation profile whose self-test ran on the node, and what the test saw work under it. */
+export const ProfileOffer = z.strictObject({
+  name: Profile,
+  /** The runtime's program: crun, runc, runsc. */
+  runtime: z.string().max(32),
+  features: z.array(z.enum(FEATURES)),
+})
+export type ProfileOffer = z.infer<typeof ProfileOffer>
+
+/** A CDI device of the node. A part of a device excludes the whole, and the whole excludes its parts. */
+export const Device = z.strictObject({
+  name: DeviceName,
+  healthy: z.boolean(),
+  reason: z.string().max(256).nullable(),
+  /** The device that this one is a part of (MIG); null for a whole one. */
+  parent: DeviceName.nullable(),
+})
+export type Device = z.infer<typeof Device>
 
 export const NodeFacts = z.strictObject({
   hostname: z.string().max(253),
@@ -18,8 +39,10 @@ export const NodeFacts = z.strictObject({
   architecture: z.enum(["amd64", "arm64"]),
   capacity: Capacity,
   labels: Labels,
-  /** Only profiles whose self-test ran on this node. */
-  profiles: z.array(Profile),
+  profiles: z.array(ProfileOffer),
+  devices: z.array(Device).max(1024),
+  /** The most open files that a process here can be given. */
+  max_open_files: z.int().positive(),
   /** kernel, crun, runc, conmon, … by name, as each prints its own version. */
   versions: z.record(z.string(), z.string().max(256)),
 })

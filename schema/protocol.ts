@@ -10,12 +10,12 @@
  * again, and an observation that is not news is ignored.
  */
 import { z } from "zod"
-import { ContainerCreate, SignalName } from "./container.ts"
+import { Capability, ContainerCreate, DeviceName, SignalName } from "./container.ts"
 import { ContainerId, NodeId, RunId, TenantId } from "./ids.ts"
 import { ALL_RUN_STATES, DESIRED } from "./lifecycle.ts"
 import { NodeFacts } from "./node.ts"
 
-export const PROTOCOL_VERSION = 1
+export const PROTOCOL_VERSION = 2
 /** Sent as `sec-websocket-protocol`; a NodeObject that does not know the version answers 400. */
 export const SUBPROTOCOL = `berth.node.v${PROTOCOL_VERSION}`
 
@@ -59,6 +59,7 @@ const {
   read_only,
   tty,
   network,
+  seccomp,
 } = ContainerCreate.shape
 
 /** What a run needs to be made true on a host, free of anything about other runs of the same container. */
@@ -67,7 +68,10 @@ export const RunSpec = z.strictObject({
   /** The digest that an earlier run of this container resolved; a new run keeps it, whatever the tag says by now. */
   image_digest: z.string().nullable(),
   hostname: z.string().max(63),
-  command, args, env, workdir, user, labels, resources, stop, profile, read_only, tty, network,
+  command, args, env, workdir, user, labels, resources, stop, profile, read_only, tty, network, seccomp,
+  capabilities: z.array(Capability),
+  /** What the tenant's policy makes of a process that is found less confined than promised. */
+  on_deviation: z.enum(["report", "stop"]),
   max_lifetime_seconds: z.int().nullable(),
 }) // prettier-ignore
 export type RunSpec = z.infer<typeof RunSpec>
@@ -80,6 +84,9 @@ export const Assignment = z.strictObject({
   paused: z.boolean(),
   /** Overrides the spec's stop timeout, as `stop?timeout=` and `kill` do; null leaves it. */
   stop_timeout_seconds: z.int().min(0).nullable(),
+  /** Devices that placement chose; nobody else's while the run lasts. */
+  devices: z.array(DeviceName),
+  /** Of one run only `network` may differ from what was sent before: it is changed in place. */
   spec: RunSpec,
 })
 export type Assignment = z.infer<typeof Assignment>
@@ -119,6 +126,17 @@ export const Observation = z.strictObject({
   timings: Timings,
 })
 export type Observation = z.infer<typeof Observation>
+
+export const NOTICE_KINDS = ["isolation_deviated", "accelerator_lost", "disk_full", "logs_throttled"] as const
+/** Something that happened to a run without changing its state. Told at least once; `id` tells repeats apart. */
+export const Notice = z.strictObject({
+  id: z.string().max(64),
+  run_id: RunId,
+  kind: z.enum(NOTICE_KINDS),
+  at_ms: z.int(),
+  reason: Reason,
+})
+export type Notice = z.infer<typeof Notice>
 
 export const LogOptions = z.strictObject({
   follow: z.boolean(),
@@ -169,7 +187,10 @@ export const NodeMessage = z.discriminatedUnion("type", [
     observations: z.array(Observation).max(MAX_OBSERVATIONS_PER_REPORT),
     /** Runs of which nothing is left on the host; their assignments may be forgotten. */
     gone: z.array(RunId).max(MAX_OBSERVATIONS_PER_REPORT),
+    notices: z.array(Notice).max(MAX_OBSERVATIONS_PER_REPORT),
   }),
+  /** Replaces the facts of the hello, when devices came, went or failed. */
+  z.strictObject({ type: z.literal("facts"), facts: NodeFacts }),
   z.strictObject({ type: z.literal("condition"), condition: Condition }),
   z.strictObject({ type: z.literal("command_result"), id: z.int(), error: Reason.nullable(), data: z.unknown() }),
   z.strictObject({ type: z.literal("stream_end"), stream: z.int(), error: Reason.nullable() }),

@@ -3,13 +3,14 @@
  * Everything here crosses Workers RPC: plain data and byte streams, no `unknown`, no recursive types. A refusal is a thrown
  * `AppError`, whose own properties survive the crossing (`asAppError` restores it).
  */
-import type { Container, Event, NodeView, Page, Quota } from "../../schema/api.ts"
-import type { ContainerCreate, Labels, Resources, SignalName } from "../../schema/container.ts"
+import type { Container, Event, NodeView, Page, Policy, Quota } from "../../schema/api.ts"
+import type { ContainerCreate, ContainerUpdate, Labels, Resources, SignalName } from "../../schema/container.ts"
 import type { CellId, NodeId, RunId, TenantId } from "../../schema/ids.ts"
 import type { Profile } from "../../schema/container.ts"
 import type { Status } from "../../schema/lifecycle.ts"
-import type { Capacity, NodeFacts } from "../../schema/node.ts"
-import type { Assignment, Command, LogOptions, Observation, Reason } from "../../schema/protocol.ts"
+import type { Feature } from "../../schema/features.ts"
+import type { Capacity, Device, NodeFacts, ProfileOffer } from "../../schema/node.ts"
+import type { Assignment, Command, LogOptions, Notice, Observation, Reason } from "../../schema/protocol.ts"
 import type { z } from "zod"
 
 type Labels_ = z.infer<typeof Labels>
@@ -38,6 +39,7 @@ export interface TenantConfig {
   readonly tenant_id: TenantId
   readonly name: string
   readonly quota: Quota
+  readonly policy: Policy
   /** Cells this tenant's containers may go to, best first. */
   readonly cells: readonly CellId[]
 }
@@ -72,6 +74,8 @@ export interface TenantRpc {
   /** `ref` is an id or the name of a live container; another tenant's id is `not_found`. */
   getContainer(ref: string): Promise<Container>
   listContainers(request: ContainerListRequest): Promise<Page<Container>>
+  /** Changes what can be changed while it runs. */
+  updateContainer(call: Call, ref: string, update: ContainerUpdate): Promise<Answer<Container>>
   act(call: Call, ref: string, action: ContainerAction): Promise<Answer<Container>>
   /** Answers as soon as the status is reached, or with `reached: false` at the timeout. */
   wait(ref: string, request: WaitRequest): Promise<{ reached: boolean; container: Container }>
@@ -86,7 +90,7 @@ export interface TenantRpc {
    * From a NodeObject. Observations that are not news are ignored; throws only when it could not store them. `unknown` are
    * runs that are not, or no longer, this node's to run: it must destroy them.
    */
-  observe(nodeId: NodeId, observations: Observation[], gone: RunId[]): Promise<{ unknown: RunId[] }>
+  observe(nodeId: NodeId, observations: Observation[], gone: RunId[], notices: Notice[]): Promise<{ unknown: RunId[] }>
   /** From a NodeObject whose lease lapsed, or that was forgotten. */
   orphan(nodeId: NodeId, runIds: RunId[], reason: Reason): Promise<void>
   /** From a CellObject at which a placement of this tenant failed: something may fit now. */
@@ -98,12 +102,16 @@ export interface Ask {
   readonly tenant_id: TenantId
   readonly resources: Resources
   readonly profile: Profile
+  /** What the profile must be able to do there. */
+  readonly features: readonly Feature[]
+  /** Nodes with known vulnerabilities do not count. */
+  readonly refuse_vulnerable: boolean
   /** Node labels that must match. */
   readonly labels: Labels_
 }
 
 export type Placement =
-  | { readonly run_id: RunId; readonly node_id: NodeId; readonly region: string | null }
+  | { readonly run_id: RunId; readonly node_id: NodeId; readonly region: string | null; readonly devices: readonly string[] }
   /** Nothing fits: how many nodes each filter refused, by the filter's sentence, most first. */
   | { readonly run_id: RunId; readonly node_id: null; readonly refused: { readonly reason: string; readonly nodes: number }[] }
 
@@ -111,7 +119,16 @@ export interface CellRpc {
   /** From a NodeObject, at hello. Idempotent. */
   registerNode(
     cellId: CellId,
-    node: { node_id: NodeId; hostname: string; capacity: Capacity; labels: Labels_; profiles: Profile[] },
+    node: {
+      node_id: NodeId
+      hostname: string
+      capacity: Capacity
+      labels: Labels_
+      profiles: ProfileOffer[]
+      devices: Device[]
+      max_open_files: number
+      vulnerable: boolean
+    },
   ): Promise<void>
   /** From a NodeObject: whether the node may be given new runs. */
   setNodeReady(nodeId: NodeId, ready: boolean, reason: Reason | null): Promise<void>

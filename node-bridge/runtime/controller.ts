@@ -7,8 +7,9 @@
 import type { RunId } from "../../schema/ids.ts"
 import type { Isolation } from "../../schema/isolation.ts"
 import type { SignalName } from "../../schema/container.ts"
-import type { Assignment, Exit, LogEntry, LogOptions, Reason, Timings } from "../../schema/protocol.ts"
-import type { Profile } from "../../schema/container.ts"
+import type { Assignment, Exit, LogEntry, LogOptions, Notice, Reason, Timings } from "../../schema/protocol.ts"
+import type { Network } from "../../schema/container.ts"
+import type { Device, ProfileOffer } from "../../schema/node.ts"
 
 /** Why a verb failed, in words a tenant may read. `retryable`: the same verb may succeed in a moment on this node. */
 export class ControllerError extends Error {
@@ -52,8 +53,10 @@ export interface Outcome {
 }
 
 export interface Controller {
-  /** Profiles whose self-test ran on this host. */
-  readonly profiles: readonly Profile[]
+  /** Profiles whose self-test ran on this host, with what was seen to work. */
+  readonly profiles: readonly ProfileOffer[]
+  /** The devices of this host as they are now; `listen` tells when they change. */
+  readonly devices: readonly Device[]
   /** Versions to report: kernel, crun, runc, conmon, … */
   readonly versions: Readonly<Record<string, string>>
 
@@ -68,6 +71,8 @@ export interface Controller {
   signal(runId: RunId, signal: SignalName): Promise<void>
   pause(runId: RunId): Promise<void>
   unpause(runId: RunId): Promise<void>
+  /** Changes a live run's network limits in place; one that has ended is success. */
+  setNetwork(runId: RunId, network: Network): Promise<void>
   /** The image's STOPSIGNAL, when the run is prepared and it has one that we know. */
   stopSignal(runId: RunId): Promise<SignalName | null>
   /** Frees the process, cgroup, mounts, network and root of a run that has ended (kills it if need be), keeping its log. */
@@ -81,6 +86,12 @@ export interface Controller {
   logs(runId: RunId, options: LogOptions, signal: AbortSignal): AsyncIterable<LogEntry>
   /** Reads back what the kernel enforces on a running run. */
   isolation(runId: RunId): Promise<Isolation>
+
+  /**
+   * What happens to runs or devices without being asked: `notice` once per happening (the agent keeps it until the platform
+   * has it), `facts` when `devices` changed. One listener; returns what takes it off.
+   */
+  listen(listener: { notice(notice: Omit<Notice, "id">): void; facts(): void }): () => void
 
   /** Work to do now and then: collect images, rotate logs, refill pools. Never throws. */
   maintain(liveImages: ReadonlySet<string>): Promise<void>
