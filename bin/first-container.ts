@@ -33,7 +33,7 @@ function trail(container: Container): string {
 function summary(isolation: Isolation): string[] {
   const { namespaces, user, capabilities, seccomp, limits } = isolation
   const [map] = user.uid_map
-  const shared = Object.entries(namespaces).filter(([, { private: own }]) => !own)
+  const shared = Object.entries(namespaces).filter(([, { shared_with: own }]) => !own)
   return [
     `read back from outside: verdict “${isolation.verdict}”${isolation.deviations.length ? ` (${isolation.deviations.join("; ")})` : ""}`,
     `${Object.keys(namespaces).length - shared.length} namespaces of its own${shared.length ? `, shared: ${shared.map(([name]) => name).join(", ")}` : ""}; root inside is uid ${map?.outside ?? "?"} outside`,

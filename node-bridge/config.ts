@@ -26,6 +26,7 @@ const OPTIONS = {
   "capacity-memory-bytes": { type: "string" },
   "capacity-pids": { type: "string" },
   "capacity-runs": { type: "string" },
+  "capacity-disk-bytes": { type: "string" },
   help: { type: "boolean", short: "h" },
 } as const
 
@@ -41,7 +42,7 @@ export const HELP = `node-bridge: runs a host's containers for the platform
   --loopback-registries    let images name a registry on this host's loopback, by plain HTTP; off unless you run one there
   --label KEY=VALUE        a label of this node; may be given more than once
   --name HOSTNAME          default: this host's name
-  --capacity-cpus N, --capacity-memory-bytes N, --capacity-pids N, --capacity-runs N
+  --capacity-cpus N, --capacity-memory-bytes N, --capacity-pids N, --capacity-runs N, --capacity-disk-bytes N
                            offer this much instead of what was measured
   --parallel-starts N      containers started at once (default: four a processor)
   --registry-timeout SECONDS
@@ -98,6 +99,7 @@ const Config = z.object({
     memory_bytes: whole("capacity-memory-bytes").optional(),
     pids: whole("capacity-pids").optional(),
     runs: whole("capacity-runs").optional(),
+    disk_bytes: whole("capacity-disk-bytes").optional(),
   }),
 }) // prettier-ignore
 export type Config = z.infer<typeof Config>
@@ -127,6 +129,7 @@ export function readConfig(args: readonly string[], env: Readonly<Record<string,
       memory_bytes: values["capacity-memory-bytes"],
       pids: values["capacity-pids"],
       runs: values["capacity-runs"],
+      disk_bytes: values["capacity-disk-bytes"],
     },
   })
   if (parsed.success) return parsed.data

@@ -45,17 +45,12 @@ async function main(): Promise<number> {
   await lockState(config.state)
   const identity = await enrolled(config, log)
   const controller = await openController(config, log)
-  const facts = nodeFacts({
-    hostname: config.name,
-    labels: config.labels,
-    capacity: await hostCapacity(config.capacity),
-    bootId: await bootId(),
-    controller,
-  })
+  const capacity = await hostCapacity(config.state, config.capacity)
+  const ofHost = { hostname: config.name, labels: config.labels, capacity, bootId: await bootId(), controller }
   let ready = false
   const agent = await Agent.adopt({
     controller,
-    facts,
+    facts: () => nodeFacts(ofHost),
     journalDir: join(config.state, "journal"),
     bridgeVersion: BRIDGE_VERSION,
     url: config.url,
@@ -63,6 +58,7 @@ async function main(): Promise<number> {
     parallelStarts: config.parallelStarts,
     timers: systemTimers,
     random: Math.random,
+    newId: randomUUID,
     log,
     welcomed: () => {
       log.info(ready ? "connected again" : "ready", { node: identity.enrolled?.node_id, url: config.url })

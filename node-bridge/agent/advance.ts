@@ -36,6 +36,8 @@ export type Step =
   /** Ask the process to end (`ask`: by its stop signal) or end it (`kill`). */
   | { readonly kind: "ask" | "kill" }
   | { readonly kind: "pause" | "unpause" }
+  /** Put in force what the tenant changed of the run's network. */
+  | { readonly kind: "set_network" }
   | { readonly kind: "release" | "remove" }
 
 export function advance(record: RunRecord, facts: Facts, nowMs: number): Step {
@@ -84,9 +86,9 @@ function approach(record: RunRecord, facts: Facts, seen: "absent" | "prepared", 
     case "preparing":
       return { kind: "prepare", clear: false }
     case "ready":
-      return seen === "prepared" ? { kind: "start" } : { kind: "prepare", clear: false }
+      return seen === "prepared" ? startStep(record) : { kind: "prepare", clear: false }
     case "starting":
-      return seen === "prepared" ? { kind: "start" } : { kind: "prepare", clear: true }
+      return seen === "prepared" ? startStep(record) : { kind: "prepare", clear: true }
     case "pending":
     case "placed":
     case "running":
@@ -99,6 +101,9 @@ function approach(record: RunRecord, facts: Facts, seen: "absent" | "prepared", 
   }
 }
 
+/** A limit that was narrowed meanwhile holds from the first instruction on. */
+const startStep = (record: RunRecord): Step => ({ kind: record.network_due ? "set_network" : "start" })
+
 /** A process is there and the record does not say so yet: a start whose end was not written down. */
 function adopt(record: RunRecord, seen: Inspection & { kind: "running" }, nowMs: number): Step {
   const running = { ...risen(record, "running", nowMs), started_at_ms: seen.started_at_ms, paused: seen.paused }
@@ -110,6 +115,7 @@ function steer(record: RunRecord, seen: Inspection & { kind: "running" }, nowMs:
   if (record.stop === null) {
     const stop = stopFor(record, nowMs)
     if (stop) return { kind: "record", record: { ...record, stop } }
+    if (record.network_due) return { kind: "set_network" }
     if (record.assignment.paused !== seen.paused) return { kind: record.assignment.paused ? "pause" : "unpause" }
     if (record.paused !== seen.paused) return { kind: "record", record: withPaused(record, seen.paused, nowMs) }
     return { kind: "wait", untilMs: lifetimeEndsMs(record) }

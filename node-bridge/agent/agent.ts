@@ -4,7 +4,7 @@
  */
 import type { NodeFacts } from "../../schema/node.ts"
 import { LEASE_MARGIN_SECONDS, PROTOCOL_VERSION } from "../../schema/protocol.ts"
-import type { Condition, NodeMessage, Reason } from "../../schema/protocol.ts"
+import type { Condition, NodeMessage, Notice, Reason } from "../../schema/protocol.ts"
 import { ControllerError } from "../runtime/controller.ts"
 import type { Controller } from "../runtime/controller.ts"
 import type { Log } from "../log.ts"
@@ -15,6 +15,7 @@ import { Connection } from "./connection.ts"
 import type { Verdict } from "./connection.ts"
 import { Journal } from "./journal.ts"
 import { Lease } from "./lease.ts"
+import { endOf } from "./notices.ts"
 import { Reporter } from "./reporter.ts"
 import { semaphore } from "./semaphore.ts"
 import type { CommandMessage, SessionHandlers } from "./session.ts"
@@ -31,7 +32,8 @@ const LAST_REPORTS_MS = 5_000
 export interface AgentOptions {
   readonly controller: Controller
   readonly journalDir: string
-  readonly facts: NodeFacts
+  /** As they are now: devices come and go. */
+  readonly facts: () => NodeFacts
   readonly bridgeVersion: string
   readonly url: string
   readonly assertion: () => Promise<string>
@@ -39,6 +41,8 @@ export interface AgentOptions {
   readonly parallelStarts: number
   readonly timers: Timers
   readonly random: () => number
+  /** Never the same twice, over restarts too. */
+  readonly newId: () => string
   readonly log: Log
   /** The platform took this node in; called for every session. */
   readonly welcomed: () => void
@@ -51,12 +55,14 @@ export class Agent {
   readonly #lease: Lease
   readonly #streams: Streams
   readonly #connection: Connection
-  #condition: Condition = { accepting: true, reason: null }
+  /** The bridge's own end; it outweighs what the host says. */
+  #draining: Condition | null = null
+  #deaf: (() => void) | null = null
   #marginSeconds: number = LEASE_MARGIN_SECONDS
   #cancelMaintenance: (() => void) | null = null
 
   private constructor(options: AgentOptions, journal: Journal, found: Found) {
-    const { controller, timers, log, facts, parallelStarts, url, assertion, random } = options
+    const { controller, timers, log, parallelStarts, url, assertion, random } = options
     this.#options = options
     this.#reporter = new Reporter(timers)
     const starts = semaphore(parallelStarts)
@@ -66,7 +72,7 @@ export class Agent {
       starts,
       timers,
       log,
-      bootId: facts.boot_id,
+      bootId: options.facts().boot_id,
       reporter: this.#reporter,
       onComplete: () => this.#journalWhole(journal, found),
     }
@@ -85,11 +91,16 @@ export class Agent {
 
   /** Takes up what an earlier bridge left: runs go on, ended ones are reported, nothing is condemned yet. */
   static async adopt(options: AgentOptions): Promise<Agent> {
-    const { journal, loaded } = await Journal.open(options.journalDir, options.facts.boot_id)
+    const { journal, loaded } = await Journal.open(options.journalDir, options.facts().boot_id)
     for (const run of loaded.unreadable) options.log.error("the journal of a run cannot be read", { run })
     const onHost = new Set(await options.controller.list())
     const agent = new Agent(options, journal, { onHost, unreadable: new Set(loaded.unreadable), incomplete: loaded.incomplete })
     agent.#assignments.adopt(loaded.records)
+    agent.#deaf = options.controller.listen({
+      notice: (notice) => agent.#noticed(notice),
+      facts: () => agent.#send({ type: "facts", facts: options.facts() }),
+      condition: () => agent.#send({ type: "condition", condition: agent.#condition() }),
+    })
     agent.#maintain()
     if (loaded.records.length + onHost.size > 0) {
       options.log.info("took up what was here", { journal: loaded.records.length, on_host: onHost.size })
@@ -111,6 +122,7 @@ export class Agent {
   /** Ends the session and leaves every container as it is: the next bridge takes them up. */
   async leave(): Promise<void> {
     this.#cancelMaintenance?.()
+    this.#deaf?.()
     this.#lease.close()
     this.#streams.closeAll()
     this.#connection.close()
@@ -121,8 +133,8 @@ export class Agent {
   /** Stops every run, for at most so long each, tells the platform, and leaves. */
   async drain(timeoutSeconds: number): Promise<void> {
     const reason = { code: "host_shutdown", message: "The container was stopped because its host is shutting down." }
-    this.#condition = { accepting: false, reason: { code: "draining", message: "The host is shutting down." } }
-    this.#send({ type: "condition", condition: this.#condition })
+    this.#draining = { accepting: false, reason: { code: "draining", message: "The host is shutting down." } }
+    this.#send({ type: "condition", condition: this.#draining })
     this.#stopAll("host", reason, timeoutSeconds)
     await this.#assignments.settled()
     if (this.#connection.session) await this.#within(LAST_REPORTS_MS, this.#reporter.idle())
@@ -131,6 +143,19 @@ export class Agent {
 
   #stopAll(by: "platform" | "host", reason: Reason, limitSeconds: number): void {
     for (const manager of this.#assignments.all) manager.stop(by, reason, limitSeconds)
+  }
+
+  #condition(): Condition {
+    return this.#draining ?? this.#options.controller.condition
+  }
+
+  /** Told first: the platform shall read why before it reads that the run has ended. */
+  #noticed(notice: Omit<Notice, "id">): void {
+    const manager = this.#assignments.get(notice.run_id)
+    if (!manager || manager.dropped) return
+    this.#reporter.notice({ ...notice, id: this.#options.newId() })
+    const end = endOf(notice, manager.record.assignment.spec)
+    if (end) manager.stop("host", end.reason, end.limitSeconds)
   }
 
   #stopLimit(): number {
@@ -164,8 +189,8 @@ export class Agent {
         type: "hello",
         protocol: PROTOCOL_VERSION,
         bridge_version: this.#options.bridgeVersion,
-        facts: this.#options.facts,
-        condition: this.#condition,
+        facts: this.#options.facts(),
+        condition: this.#condition(),
       }),
       welcome: (welcome) => {
         this.#marginSeconds = welcome.lease_margin_seconds

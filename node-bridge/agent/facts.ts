@@ -1,5 +1,5 @@
 /** What this host says of itself at hello. */
-import { readFile } from "node:fs/promises"
+import { readFile, statfs } from "node:fs/promises"
 import { arch, availableParallelism, release, totalmem } from "node:os"
 import type { Capacity, NodeFacts } from "../../schema/node.ts"
 import type { Controller } from "../runtime/controller.ts"
@@ -10,6 +10,8 @@ const MIB = 1024 * 1024
 const RESERVED_MEMORY_BYTES = 256 * MIB
 const RESERVED_MEMORY_SHARE = 0.05
 const RESERVED_PIDS = 2048
+/** Of the free space of the state's file system: images, logs and the journal grow there too. */
+const RESERVED_DISK_SHARE = 0.1
 /** A container costs about 1.4 MiB and three processes before it does anything; beyond so many nobody has measured. */
 const MAX_RUNS = 2000
 
@@ -17,22 +19,24 @@ export async function bootId(): Promise<string> {
   return (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim()
 }
 
-export async function hostCapacity(overrides: Partial<Capacity>): Promise<Capacity> {
+export async function hostCapacity(stateDir: string, overrides: Partial<Capacity>): Promise<Capacity> {
   const pidMax = Number((await readFile("/proc/sys/kernel/pid_max", "utf8")).trim())
+  const { bavail, bsize } = await statfs(stateDir)
   return {
-    ...capacityOf({ cpus: availableParallelism(), memoryBytes: totalmem(), pidMax }),
+    ...capacityOf({ cpus: availableParallelism(), memoryBytes: totalmem(), pidMax, freeDiskBytes: bavail * bsize }),
     ...Object.fromEntries(Object.entries(overrides).filter(([, value]) => value !== undefined)),
   }
 }
 
 /** Pure: what is left for runs of a host of this size. Processors are not over-committed. */
-export function capacityOf(host: { cpus: number; memoryBytes: number; pidMax: number }): Capacity {
+export function capacityOf(host: { cpus: number; memoryBytes: number; pidMax: number; freeDiskBytes: number }): Capacity {
   const memory = Math.floor(host.memoryBytes * (1 - RESERVED_MEMORY_SHARE)) - RESERVED_MEMORY_BYTES
   return {
     cpus: host.cpus,
     memory_bytes: Math.max(memory, MIB),
     pids: Math.max(host.pidMax - RESERVED_PIDS, 1),
     runs: MAX_RUNS,
+    disk_bytes: Math.max(Math.floor(host.freeDiskBytes * (1 - RESERVED_DISK_SHARE)), 1),
   }
 }
 
@@ -54,6 +58,8 @@ export function nodeFacts(options: FactsOptions): NodeFacts {
     capacity,
     labels,
     profiles: [...controller.profiles],
+    devices: [...controller.devices],
+    max_open_files: controller.maxOpenFiles,
     versions: Object.fromEntries(Object.entries(versions).map(([name, version]) => [name, version.slice(0, 256)])),
   }
 }

@@ -36,6 +36,8 @@ export const RunProgress = z.strictObject({
   stop: Stop.nullable(),
   /** The last signal that the tenant sent by hand: an end by that signal is the tenant's doing. */
   tenant_signal: SignalName.nullable(),
+  /** The assignment's network differs from what is in force; a run that is yet to be prepared gets it so. */
+  network_due: z.boolean(),
   /** Which start of the machine this was written in: after another, a process that may have run cannot be asked for. */
   boot_id: z.string(),
   /** The process, mounts and network of an ended run are given back; its log is still here. */
@@ -65,6 +67,7 @@ export const newRecord = (assignment: Assignment, bootId: string, nowMs: number)
   timings: {},
   stop: null,
   tenant_signal: null,
+  network_due: false,
   boot_id: bootId,
   released: false,
 })

@@ -4,10 +4,13 @@
  * News that somebody waits for (running, an end, gone) leaves at once, up to a few messages on their way. News that passes
  * by itself (preparing, ready, starting) waits a moment, and for the acknowledgement before it: a start that goes well
  * overtakes it, and costs the platform one message. A new session sends again whatever was not acknowledged.
+ *
+ * Notices are kept in memory only. A crash of the bridge loses those not acknowledged; whoever gave them looks again when
+ * the next bridge begins, and tells anew what still holds. What has passed by then is not told.
  */
 import type { RunId } from "../../schema/ids.ts"
 import { isTerminal, supersedes } from "../../schema/lifecycle.ts"
-import type { NodeMessage, Observation } from "../../schema/protocol.ts"
+import type { NodeMessage, Notice, Observation } from "../../schema/protocol.ts"
 import { MAX_OBSERVATIONS_PER_REPORT } from "../../schema/protocol.ts"
 import type { Timers } from "../timers.ts"
 
@@ -15,6 +18,8 @@ import type { Timers } from "../timers.ts"
 const PASSING_MS = 50
 /** More on their way would only queue up at the platform. */
 const MAX_IN_FLIGHT = 8
+/** Kept while the platform is away; past so many the oldest are given up, since each names what `isolation` or a run's end tells too. */
+const MAX_NOTICES = 5_000
 
 type Report = NodeMessage & { type: "report" }
 
@@ -24,6 +29,8 @@ export class Reporter {
   #seq = 0
   readonly #pending = new Map<RunId, Observation>()
   readonly #gone = new Set<RunId>()
+  /** By id, oldest first. */
+  readonly #notices = new Map<string, Notice>()
   readonly #inFlight = new Map<number, Report>()
   #scheduled = false
   #urgent = false
@@ -59,6 +66,17 @@ export class Reporter {
     this.#schedule()
   }
 
+  /** Tells of it at least once; `id` is the notice's alone. */
+  notice(notice: Notice): void {
+    this.#notices.set(notice.id, notice)
+    for (const oldest of this.#notices.keys()) {
+      if (this.#notices.size <= MAX_NOTICES) break
+      this.#notices.delete(oldest)
+    }
+    this.#urgent = true
+    this.#schedule()
+  }
+
   /** A session is there. Call `observe` for all that is known afterwards: the platform may have missed any of it. */
   attach(send: (report: Report) => void): void {
     this.detach()
@@ -76,6 +94,7 @@ export class Reporter {
         if (!newer || !supersedes(newer, observation)) this.#pending.set(observation.run_id, observation)
       }
       for (const runId of report.gone) this.#gone.add(runId)
+      for (const notice of report.notices) this.#notices.set(notice.id, notice)
     }
     this.#inFlight.clear()
   }
@@ -93,7 +112,11 @@ export class Reporter {
   }
 
   #isIdle(): boolean {
-    return this.#pending.size === 0 && this.#gone.size === 0 && this.#inFlight.size === 0
+    return !this.#hasNews() && this.#inFlight.size === 0
+  }
+
+  #hasNews(): boolean {
+    return this.#pending.size > 0 || this.#gone.size > 0 || this.#notices.size > 0
   }
 
   /** Everything that one turn of the event loop brings goes into one message. */
@@ -107,7 +130,7 @@ export class Reporter {
   }
 
   #flush(): void {
-    while (this.#send !== null && (this.#pending.size > 0 || this.#gone.size > 0)) {
+    while (this.#send !== null && this.#hasNews()) {
       if (!this.#urgent && (!this.#ripe || this.#inFlight.size > 0)) return
       if (this.#inFlight.size >= MAX_IN_FLIGHT) return
       const report = this.#next()
@@ -126,7 +149,9 @@ export class Reporter {
     // A run is gone only after its last observation was said.
     const gone = [...this.#gone].filter((runId) => !this.#pending.has(runId)).slice(0, MAX_OBSERVATIONS_PER_REPORT)
     for (const runId of gone) this.#gone.delete(runId)
+    const notices = [...this.#notices.values()].slice(0, MAX_OBSERVATIONS_PER_REPORT)
+    for (const { id } of notices) this.#notices.delete(id)
     this.#seq += 1
-    return { type: "report", seq: this.#seq, observations, gone }
+    return { type: "report", seq: this.#seq, observations, gone, notices }
   }
 }

@@ -2,6 +2,7 @@
  * One run's loop: look at what `advance` says, do that one thing on the host, write it down, report it, and again until
  * there is nothing to do. It holds no policy. One verb is in flight at a time; a wish that changes calls off a preparation.
  */
+import { isDeepStrictEqual } from "node:util"
 import type { RunId } from "../../schema/ids.ts"
 import type { SignalName } from "../../schema/container.ts"
 import { DESIRED } from "../../schema/lifecycle.ts"
@@ -78,13 +79,17 @@ export class RunManager {
     this.#done = this.#loop()
   }
 
-  /** A newer assignment of this run. Its spec is the first one's; a wish never goes back. */
+  /** A newer assignment of this run. Of its spec only the network changes; a wish never goes back. */
   assign(assignment: Assignment): void {
     const { desired, paused, stop_timeout_seconds } = assignment
     const known = this.#record.assignment
     if (DESIRED.indexOf(desired) < DESIRED.indexOf(known.desired)) return
-    if (desired === known.desired && paused === known.paused && stop_timeout_seconds === known.stop_timeout_seconds) return
-    this.#record = { ...this.#record, assignment: { ...known, desired, paused, stop_timeout_seconds } }
+    const network = isDeepStrictEqual(assignment.spec.network, known.spec.network) ? known.spec.network : assignment.spec.network
+    const same = network === known.spec.network && desired === known.desired && paused === known.paused
+    if (same && stop_timeout_seconds === known.stop_timeout_seconds) return
+    const spec = { ...known.spec, network }
+    const network_due = this.#record.network_due || network !== known.spec.network
+    this.#record = { ...this.#record, assignment: { ...known, desired, paused, stop_timeout_seconds, spec }, network_due }
     this.#changed()
   }
 
@@ -156,6 +161,7 @@ export class RunManager {
         case "kill":
         case "pause":
         case "unpause":
+        case "set_network":
         case "release":
           await this.#try(step.kind, () => perform(step, this.#held, this.#deps))
           break

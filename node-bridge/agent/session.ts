@@ -70,7 +70,7 @@ export class Session {
   readonly #socket: Socket
   readonly #handlers: SessionHandlers
   readonly #timers: Timers
-  #phase: "greeting" | "filling" | "open" | "over" = "greeting"
+  #phase: "dialling" | "greeting" | "filling" | "open" | "over" = "dialling"
   #filling: unknown[] = []
   #version = 0
   #heartbeatMs = 0
@@ -85,12 +85,14 @@ export class Session {
 
   /** The socket is open. */
   opened(): void {
+    this.#phase = "greeting"
     this.send(this.#handlers.hello())
     this.#cancelTimer = this.#timers.after(GREETING_MS, () => this.fail(CLOSE.protocol_error, "no complete set in time"))
   }
 
+  /** Before the hello nothing is sent: what the message would tell, the hello tells. */
   send(message: NodeMessage): void {
-    if (this.#phase !== "over") this.#socket.send(JSON.stringify(message))
+    if (this.#phase !== "over" && this.#phase !== "dialling") this.#socket.send(JSON.stringify(message))
   }
 
   sendBytes(frame: Uint8Array): void {

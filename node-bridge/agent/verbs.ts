@@ -1,7 +1,7 @@
 /**
  * The steps of a run that touch its host, each with what must be written down before it: `starting` before `start`; a stop before
  * its first signal, so that the blame survives; the end before `release`, which destroys the evidence. `running` need not
- * be: an inspection finds it again.
+ * be: an inspection finds it again. A change of the network is on record until it is done, and done again after a crash.
  */
 import type { RunId } from "../../schema/ids.ts"
 import type { Controller, Inspection } from "../runtime/controller.ts"
@@ -58,6 +58,13 @@ export async function perform(step: HostStep, run: HeldRun, deps: VerbDeps): Pro
     case "unpause":
       await controller.unpause(run.runId)
       return paused(run, false, timers.now())
+    case "set_network": {
+      const { network } = run.record.assignment.spec
+      await controller.setNetwork(run.runId, network)
+      // A newer wish may have come meanwhile: it is due still.
+      const isLatest = run.record.assignment.spec.network === network
+      return run.become({ ...run.record, network_due: !isLatest })
+    }
     case "release":
       run.written()
       await controller.release(run.runId)

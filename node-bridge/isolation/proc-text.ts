@@ -102,3 +102,44 @@ export function parseCgroupPaths(text: string): Map<string, string> {
   }
   return paths
 }
+
+/** The hard bound of open files in /proc/PID/limits, which the process can only lower; null for none. */
+export function parseOpenFiles(text: string): number | null {
+  const hard = /^Max open files\s+\S+\s+(\S+)/m.exec(text)?.[1]
+  return hard === undefined || hard === "unlimited" ? null : Number(hard)
+}
+
+export interface DeviceRule {
+  readonly type: "a" | "b" | "c"
+  /** null: every one. */
+  readonly major: number | null
+  readonly minor: number | null
+  readonly access: string
+}
+
+/** `devices.list` of a v1 cgroup: what its processes may use. */
+export function parseDeviceRules(text: string): DeviceRule[] {
+  return [...text.matchAll(/^([abc]) (\d+|\*):(\d+|\*) ([rwm]+)$/gm)].flatMap(([, type, major, minor, access]) =>
+    (type === "a" || type === "b" || type === "c") && access !== undefined
+      ? [{ type, major: major === "*" ? null : Number(major), minor: minor === "*" ? null : Number(minor), access }]
+      : [],
+  )
+}
+
+/** What the rules let a process do with one device, in the order `rwm`. */
+export function accessTo(rules: readonly DeviceRule[], device: { type: string; major: number; minor: number }): string {
+  const granted = rules
+    .filter(({ type }) => type === "a" || type === device.type)
+    .filter(({ major, minor }) => (major ?? device.major) === device.major && (minor ?? device.minor) === device.minor)
+    .flatMap(({ access }) => [...access])
+  return [..."rwm"].filter((letter) => granted.includes(letter)).join("")
+}
+
+/** A device number as stat(2) gives it, taken apart as `gnu_dev_major` and `gnu_dev_minor` do. */
+export function deviceNumber(rdev: number): { readonly major: number; readonly minor: number } {
+  const wide = BigInt(rdev)
+  return {
+    major: Number(((wide >> 8n) & 0xfffn) | ((wide >> 32n) & ~0xfffn)),
+    minor: Number((wide & 0xffn) | ((wide >> 12n) & ~0xffn & 0xffffffffn)),
+  }
+}

@@ -3,7 +3,7 @@
  * the filter that the kernel holds. Nothing here comes from what was asked; that is only compared with at the end.
  */
 import { createHash } from "node:crypto"
-import { existsSync, readFileSync, readlinkSync } from "node:fs"
+import { existsSync, readFileSync, readlinkSync, statSync } from "node:fs"
 import { setTimeout as delay } from "node:timers/promises"
 import type { Isolation } from "../../schema/isolation.ts"
 import { IDS_PER_TENANT } from "../mount/id-ranges.ts"
@@ -25,7 +25,7 @@ export interface ReadOutInput {
   readonly init: ProcessIdentity
   readonly paused: boolean
   readonly cgroups: Cgroups
-  readonly runtimeVersion: string
+  readonly versions: Readonly<Record<string, string>>
   /** The filter that was compiled for this runtime; null when it compiles its own. */
   readonly expectedFilter: Buffer | null
 }
@@ -52,7 +52,7 @@ export async function readIsolation(input: ReadOutInput): Promise<Isolation> {
     const deviations = deviationsOf(reading, {
       idRange: { hostBase: record.host_base, size: IDS_PER_TENANT },
       limits: record.limits,
-      egress: record.egress,
+      egress: record.network.egress,
       readOnly: record.read_only,
       filterSha256: input.expectedFilter === null ? null : createHash("sha256").update(input.expectedFilter).digest("hex"),
       existingPaths: new Set([...MASKED_PATHS, ...READ_ONLY_PATHS].filter((path) => existsSync(path))),
@@ -75,7 +75,7 @@ async function untilExec(pid: number): Promise<void> {
 /** A hierarchy that the machine does not have limits nothing that could be escaped. */
 const isOwn = (path: string | undefined, own: string) => path === undefined || path === own
 
-async function read({ record, init, paused, cgroups, runtimeVersion }: ReadOutInput): Promise<Reading> {
+async function read({ record, init, paused, cgroups, versions }: ReadOutInput): Promise<Reading> {
   const file = (name: string) => readFileSync(`/proc/${init.pid}/${name}`, "utf8")
   const status = parseStatus(file("status"))
   const uidMap = parseIdMap(file("uid_map"))
@@ -87,8 +87,9 @@ async function read({ record, init, paused, cgroups, runtimeVersion }: ReadOutIn
     run_id: record.run_id,
     read_at: new Date().toISOString(),
     profile: record.profile,
-    runtime: { name: record.runtime, version: runtimeVersion },
-    namespaces: Object.fromEntries(NAMESPACES.map((name) => [name, { private: isPrivate(init.pid, NS_FILE[name] ?? name) }])),
+    runtime: { name: record.runtime, version: versions[record.runtime] ?? "" },
+    versions: { ...versions },
+    namespaces: Object.fromEntries(NAMESPACES.map((name) => [name, namespaceOf(init.pid, NS_FILE[name] ?? name)])),
     user: {
       uid_map: uidMap,
       gid_map: parseIdMap(file("gid_map")),
@@ -112,14 +113,26 @@ async function read({ record, init, paused, cgroups, runtimeVersion }: ReadOutIn
       memory_bytes: limits.memoryBytes,
       memory_swap_bytes: limits.memorySwapBytes,
       pids: limits.pids,
+      disk_bytes: null,
+      open_files: Number(/^Max open files\s+(\d+)/m.exec(file("limits"))?.[1] ?? Number.NaN) || null,
+      io: {},
       cgroup_version: cgroups.layout.version === 2 ? "2" : "1",
     },
-    network: { mode: interfaces.some((name) => name !== "lo") ? "nat" : "loopback", interfaces },
+    devices: [],
+    network: {
+      mode: interfaces.some((name) => name !== "lo") ? "nat" : "loopback",
+      interfaces,
+      egress: record.network.egress,
+      egress_bytes_per_second: null,
+      ingress_bytes_per_second: null,
+      rules: [],
+    },
   }
 }
 
-function isPrivate(pid: number, name: string): boolean {
-  return readlinkSync(`/proc/${pid}/ns/${name}`) !== readlinkSync(`/proc/self/ns/${name}`)
+function namespaceOf(pid: number, name: string): Reading["namespaces"][string] {
+  const inode = statSync(`/proc/${pid}/ns/${name}`).ino
+  return { inode, shared_with: inode === statSync(`/proc/self/ns/${name}`).ino ? "host" : "nobody" }
 }
 
 /** Runtimes hide a file under the null device and a directory under an empty read-only tmpfs. */

@@ -1,22 +1,21 @@
 /**
- * Holds what was read from the kernel against what the profile promises. Pure. Every difference is a sentence; none at all
- * is the only good answer. Stricter than promised is not a difference, save for limits, which a tenant paid for.
+ * Holds what was read from the kernel against what the profile promises and the run asked. Pure. Every difference is a
+ * sentence; none at all is the only good answer. Stricter than promised is not a difference, save for limits, which a
+ * tenant paid for. `verdict-limits.ts` has the part about those.
  */
-import {
-  BASE_MOUNTS,
-  CAPABILITIES,
-  ETC_FILES,
-  MASKED_PATHS,
-  NAMESPACES,
-  READ_ONLY_PATHS,
-  WRITABLE_MOUNTS,
-} from "../oci/hardened.ts"
+import type { Capability, Network, Resources } from "../../schema/container.ts"
 import type { Isolation } from "../../schema/isolation.ts"
+import type { ProfilePromise } from "./promise.ts"
+import { limitDeviations, networkDeviations } from "./verdict-limits.ts"
 
 export interface Expected {
+  readonly promise: ProfilePromise
   readonly idRange: { readonly hostBase: number; readonly size: number }
-  readonly limits: { readonly cpus: number; readonly memory_bytes: number; readonly pids: number }
-  readonly egress: "open" | "none"
+  readonly capabilities: readonly Capability[]
+  /** What the run asked; `pids` as its cgroup has it. */
+  readonly limits: Pick<Resources, "cpus" | "memory_bytes" | "pids" | "disk_bytes" | "open_files" | "io">
+  /** Null: the host's side of the network was not looked at. */
+  readonly network: Network | null
   readonly readOnly: boolean
   /** Of the compiled filter, where we compiled it. */
   readonly filterSha256: string | null
@@ -24,44 +23,71 @@ export interface Expected {
   readonly existingPaths: ReadonlySet<string>
   /** Whether the process is in the run's own cgroup in every hierarchy that limits something. */
   readonly inOwnCgroup: boolean
+  /** Namespaces that a run of another tenant is in as well. */
+  readonly sharedWithOthers: readonly string[]
+  /** Device nodes that were granted, and mount points that came with them. */
+  readonly devices: readonly string[]
+  readonly mounts: readonly string[]
+  /** What was found wrong with the run's other processes. */
+  readonly companions: readonly string[]
 }
 
 export type Reading = Omit<Isolation, "deviations" | "verdict">
 
 export function deviationsOf(read: Reading, expected: Expected): string[] {
   return [
-    ...namespaceDeviations(read),
+    ...namespaceDeviations(read, expected),
     ...userDeviations(read, expected),
     ...privilegeDeviations(read, expected),
     ...pathDeviations(read, expected),
     ...mountDeviations(read, expected),
+    ...deviceDeviations(read, expected),
     ...limitDeviations(read, expected),
-    ...networkDeviations(read, expected),
+    ...networkDeviations(read.network, expected.network),
+    ...expected.companions,
   ]
 }
 
-function namespaceDeviations(read: Reading): string[] {
-  return NAMESPACES.filter((name) => read.namespaces[name]?.private !== true).map((name) => `the ${name} namespace is the host's`)
-}
-
-function userDeviations(read: Reading, { idRange }: Expected): string[] {
-  const right = (map: Reading["user"]["uid_map"]) =>
-    map.length === 1 && map[0]?.inside === 0 && map[0].outside === idRange.hostBase && map[0].count === idRange.size
+function namespaceDeviations(read: Reading, { promise, sharedWithOthers }: Expected): string[] {
+  const own = new Set(promise.namespaces)
   return [
-    ...(right(read.user.uid_map) ? [] : ["user ids are not mapped to the tenant's range alone"]),
-    ...(right(read.user.gid_map) ? [] : ["group ids are not mapped to the tenant's range alone"]),
-    ...(read.user.root_is_host_root ? ["the container's root is the host's root"] : []),
+    ...promise.namespaces
+      .filter((name) => (read.namespaces[name]?.shared_with ?? "host") === "host")
+      .map((name) => `the ${name} namespace is the host's`),
+    ...sharedWithOthers.filter((name) => own.has(name)).map((name) => `the ${name} namespace is shared with another tenant`),
   ]
 }
 
-function privilegeDeviations(read: Reading, { filterSha256 }: Expected): string[] {
-  const allowed: ReadonlySet<string> = new Set(CAPABILITIES)
-  const found: string[] = []
-  for (const set of ["bounding", "effective", "permitted"] as const) {
-    for (const name of read.capabilities[set]) if (!allowed.has(name)) found.push(`${name} is in the ${set} set`)
+function userDeviations(read: Reading, { idRange, promise }: Expected): string[] {
+  const { uid_map, gid_map, root_is_host_root } = read.user
+  const right = (map: Reading["user"]["uid_map"]) => {
+    const [line] = map
+    if (map.length !== 1 || line === undefined) return false
+    switch (promise.ids) {
+      case "tenant":
+        return line.inside === 0 && line.outside === idRange.hostBase && line.count === idRange.size
+      case "nobody":
+        return line.outside === NOBODY && line.count === 1
+    }
   }
-  for (const set of ["inheritable", "ambient"] as const) {
-    for (const name of read.capabilities[set]) found.push(`${name} is in the ${set} set`)
+  const whose = { tenant: "the tenant's range alone", nobody: "nobody's id alone" }[promise.ids]
+  return [
+    ...(right(uid_map) ? [] : [`user ids are not mapped to ${whose}`]),
+    ...(right(gid_map) ? [] : [`group ids are not mapped to ${whose}`]),
+    ...(root_is_host_root ? ["the container's root is the host's root"] : []),
+  ]
+}
+
+/** The kernel's overflow id, which Linux keeps for no user. */
+const NOBODY = 65_534
+
+function privilegeDeviations(read: Reading, { filterSha256, promise, capabilities }: Expected): string[] {
+  const most = promise.capabilities(capabilities)
+  const found: string[] = []
+  for (const set of ["bounding", "effective", "permitted", "inheritable", "ambient"] as const) {
+    const allowed = most[set]
+    if (allowed === null) continue
+    for (const name of read.capabilities[set]) if (!allowed.includes(name)) found.push(`${name} is in the ${set} set`)
   }
   if (!read.no_new_privileges) found.push("new privileges can be gained")
   if (read.seccomp.mode !== "filter" || read.seccomp.filters < 1) found.push("no system call filter is in force")
@@ -71,35 +97,25 @@ function privilegeDeviations(read: Reading, { filterSha256 }: Expected): string[
   return found
 }
 
-function pathDeviations(read: Reading, { existingPaths }: Expected): string[] {
+function pathDeviations(read: Reading, { existingPaths, promise }: Expected): string[] {
   const masked = new Set(read.masked_paths)
   const readOnly = new Set(read.read_only_paths)
+  const open = (paths: readonly string[], closed: ReadonlySet<string>) =>
+    paths.filter((path) => existingPaths.has(path) && !closed.has(path))
   return [
-    ...MASKED_PATHS.filter((path) => existingPaths.has(path) && !masked.has(path)).map((path) => `${path} is not masked`),
-    ...READ_ONLY_PATHS.filter((path) => existingPaths.has(path) && !readOnly.has(path)).map((path) => `${path} is not read-only`),
+    ...open(promise.maskedPaths, masked).map((path) => `${path} is not masked`),
+    ...open(promise.readOnlyPaths, readOnly).map((path) => `${path} is not read-only`),
   ]
 }
 
-/** Standard devices that runtimes bind one by one; `console` with a terminal. */
-const DEVICES = ["null", "zero", "full", "tty", "random", "urandom", "console"].map((name) => `/dev/${name}`)
-
-function mountDeviations(read: Reading, { readOnly }: Expected): string[] {
-  const known = new Set<string>([
-    "/", "/sys", "/sys/fs/cgroup", ...BASE_MOUNTS.map((mount) => mount.destination), ...ETC_FILES.map((name) => `/etc/${name}`),
-    ...DEVICES, ...read.masked_paths, ...read.read_only_paths, ...(readOnly ? WRITABLE_MOUNTS.map((mount) => mount.destination) : []),
-  ]) // prettier-ignore
-  const needed: Record<string, readonly string[]> = {
-    "/": readOnly ? ["nosuid", "nodev", "ro"] : ["nosuid", "nodev"],
-    "/proc": ["nosuid", "nodev", "noexec"],
-    "/sys": ["ro", "nosuid", "nodev", "noexec"],
-    "/dev": ["nosuid"],
-    ...Object.fromEntries(ETC_FILES.map((name) => [`/etc/${name}`, ["ro", "nosuid", "nodev"]])),
-  }
+function mountDeviations(read: Reading, { promise, readOnly, devices, mounts }: Expected): string[] {
+  const known = new Set([...promise.mayMount(readOnly), ...read.masked_paths, ...read.read_only_paths, ...devices, ...mounts])
   const found: string[] = []
   for (const { target } of read.mounts) {
     if (!known.has(target) && !target.startsWith("/sys/fs/cgroup/")) found.push(`${target} is mounted and should not be`)
   }
-  for (const [target, options] of Object.entries(needed)) {
+  for (const [target, options] of Object.entries(promise.mustMount(readOnly))) {
+    // What was mounted last is what is seen.
     const mount = read.mounts.findLast((each) => each.target === target)
     if (mount === undefined) found.push(`${target} is not a mount of its own`)
     else for (const option of options) if (!mount.options.includes(option)) found.push(`${target} is not mounted ${option}`)
@@ -110,25 +126,12 @@ function mountDeviations(read: Reading, { readOnly }: Expected): string[] {
   return found
 }
 
-/** A quota is kept in whole microseconds of a period of 100 ms. */
-const CPU_TOLERANCE = 0.0001
-/** Memory limits are kept in whole pages. */
-const PAGE_BYTES = 4096
-
-function limitDeviations(read: Reading, { limits, inOwnCgroup }: Expected): string[] {
-  const { cpus, memory_bytes, memory_swap_bytes, pids } = read.limits
-  const asked = Math.max(0.01, limits.cpus)
-  const found: string[] = []
-  if (!inOwnCgroup) found.push("the process is not in its own cgroup")
-  if (cpus === null || Math.abs(cpus - asked) > CPU_TOLERANCE) found.push(`the processor limit is ${cpus ?? "off"}, not ${asked}`)
-  if (memory_bytes === null || Math.abs(memory_bytes - limits.memory_bytes) >= PAGE_BYTES) {
-    found.push(`the memory limit is ${memory_bytes ?? "off"}, not ${limits.memory_bytes}`)
-  } else if (memory_swap_bytes !== null && memory_swap_bytes > memory_bytes) found.push("swap may be used")
-  if (pids !== limits.pids) found.push(`the process limit is ${pids ?? "off"}, not ${limits.pids}`)
-  return found
-}
-
-function networkDeviations(read: Reading, { egress }: Expected): string[] {
-  const allowed = egress === "none" ? ["lo"] : ["lo", "eth0"]
-  return read.network.interfaces.filter((name) => !allowed.includes(name)).map((name) => `the interface ${name} is seen`)
+function deviceDeviations(read: Reading, { promise, devices }: Expected): string[] {
+  const granted = new Set(devices)
+  return read.devices.flatMap(({ path, type, major, minor }) => {
+    if (granted.has(path)) return []
+    const standard = promise.devices[path]
+    if (standard === undefined) return [`${path} is a device and was not granted`]
+    return standard === null || standard === `${type} ${major}:${minor}` ? [] : [`${path} is another device: ${type} ${major}:${minor}`]
+  })
 }

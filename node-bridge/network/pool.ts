@@ -9,6 +9,7 @@
 import { createHash } from "node:crypto"
 import { closeSync, existsSync, openSync, readFileSync, readdirSync } from "node:fs"
 import type { RunId, TenantId } from "../../schema/ids.ts"
+import type { Network as NetworkLimits } from "../../schema/container.ts"
 import { SystemCallError } from "../native/libc.ts"
 import { ControllerError } from "../runtime/controller.ts"
 import type { LiveNetwork, Network, NetworkPool } from "../runtime/ports.ts"
@@ -105,8 +106,9 @@ export class NamespacePool implements NetworkPool {
   }
 
   // oxlint-disable-next-line require-await -- the port is asynchronous; this implementation answers at once
-  async take(runId: RunId, _tenantId: TenantId, egress: "open" | "none"): Promise<Network> {
+  async take(runId: RunId, _tenantId: TenantId, { egress }: NetworkLimits): Promise<Network> {
     if (this.#closed) throw new Error("the network pool is closed")
+    if (Array.isArray(egress)) throw new ControllerError("egress_list", "This node cannot limit egress to a list of ranges.")
     let held = this.#taken.get(runId)
     if (held === undefined) {
       held = egress === "none" ? this.#makeLoopback() : (this.#idle.shift() ?? this.#makeRouted())
@@ -118,6 +120,10 @@ export class NamespacePool implements NetworkPool {
       address: held.address,
       nameservers: held.address === null ? [] : this.#nameservers,
     }
+  }
+
+  async setLimits(): Promise<void> {
+    throw new ControllerError("network_unchangeable", "This node cannot change the network of a container that runs.")
   }
 
   async release(runId: RunId): Promise<void> {

@@ -7,7 +7,7 @@
 import type { RunId } from "../../schema/ids.ts"
 import type { Isolation } from "../../schema/isolation.ts"
 import type { SignalName } from "../../schema/container.ts"
-import type { Assignment, Exit, LogEntry, LogOptions, Notice, Reason, Timings } from "../../schema/protocol.ts"
+import type { Assignment, Condition, Exit, LogEntry, LogOptions, Notice, Reason, Timings } from "../../schema/protocol.ts"
 import type { Network } from "../../schema/container.ts"
 import type { Device, ProfileOffer } from "../../schema/node.ts"
 
@@ -52,11 +52,27 @@ export interface Outcome {
   readonly host_fault: Reason | null
 }
 
+export interface HostListener {
+  /**
+   * Once per happening: the agent keeps it until the platform has it, and ends the run where the happening calls for it
+   * (`agent/notices.ts`). A bridge that takes a run over tells again what still holds.
+   */
+  notice(notice: Omit<Notice, "id">): void
+  /** `devices` changed. */
+  facts(): void
+  /** `condition` changed. */
+  condition(): void
+}
+
 export interface Controller {
   /** Profiles whose self-test ran on this host, with what was seen to work. */
   readonly profiles: readonly ProfileOffer[]
   /** The devices of this host as they are now; `listen` tells when they change. */
   readonly devices: readonly Device[]
+  /** Whether this host takes new runs now, and if not, why; `listen` tells when it changes. */
+  readonly condition: Condition
+  /** The most open files that a process here can be given. */
+  readonly maxOpenFiles: number
   /** Versions to report: kernel, crun, runc, conmon, … */
   readonly versions: Readonly<Record<string, string>>
 
@@ -71,7 +87,7 @@ export interface Controller {
   signal(runId: RunId, signal: SignalName): Promise<void>
   pause(runId: RunId): Promise<void>
   unpause(runId: RunId): Promise<void>
-  /** Changes a live run's network limits in place; one that has ended is success. */
+  /** Changes the network limits of a prepared or live run in place; one that has ended is success. */
   setNetwork(runId: RunId, network: Network): Promise<void>
   /** The image's STOPSIGNAL, when the run is prepared and it has one that we know. */
   stopSignal(runId: RunId): Promise<SignalName | null>
@@ -87,11 +103,8 @@ export interface Controller {
   /** Reads back what the kernel enforces on a running run. */
   isolation(runId: RunId): Promise<Isolation>
 
-  /**
-   * What happens to runs or devices without being asked: `notice` once per happening (the agent keeps it until the platform
-   * has it), `facts` when `devices` changed. One listener; returns what takes it off.
-   */
-  listen(listener: { notice(notice: Omit<Notice, "id">): void; facts(): void }): () => void
+  /** What happens to runs or the host without being asked. One listener; returns what takes it off. */
+  listen(listener: HostListener): () => void
 
   /** Work to do now and then: collect images, rotate logs, refill pools. Never throws. */
   maintain(liveImages: ReadonlySet<string>): Promise<void>

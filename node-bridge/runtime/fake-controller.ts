@@ -8,22 +8,24 @@ import { rmSync, writeFileSync } from "node:fs"
 import { createHash } from "node:crypto"
 import { join } from "node:path"
 import { z } from "zod"
-import type { SignalName } from "../../schema/container.ts"
+import type { Network, SignalName } from "../../schema/container.ts"
 import { SIGNALS } from "../../schema/container.ts"
 import type { RunId } from "../../schema/ids.ts"
 import type { Isolation } from "../../schema/isolation.ts"
 import { Assignment } from "../../schema/protocol.ts"
-import type { LogEntry, LogOptions } from "../../schema/protocol.ts"
+import type { Condition, LogEntry, LogOptions, Notice } from "../../schema/protocol.ts"
+import { FEATURES } from "../../schema/features.ts"
+import type { Device, ProfileOffer } from "../../schema/node.ts"
 import type { Timers } from "../timers.ts"
 import { ControllerError } from "./controller.ts"
-import type { Controller, Inspection, Outcome, Prepared, Started } from "./controller.ts"
+import type { Controller, HostListener, Inspection, Outcome, Prepared, Started } from "./controller.ts"
 import { FakeKnobs, knobsOf } from "./fake-knobs.ts"
 
 const FakeRun = z.object({
   assignment: Assignment,
   knobs: FakeKnobs,
   phase: z.enum(["preparing", "prepared", "running", "exited"]),
-  failures: z.object({ prepare: z.int(), start: z.int() }),
+  failures: z.object({ prepare: z.int(), start: z.int(), network: z.int() }),
   started_at_ms: z.int().nullable(),
   /** When the process ends by itself; while paused, how long it has left. */
   ends_at_ms: z.number().nullable(),
@@ -39,6 +41,7 @@ export interface FakeControllerOptions {
   readonly dir: string | null
   readonly timers: Timers
   readonly knobs?: Partial<FakeKnobs>
+  readonly devices?: readonly Device[]
 }
 
 export async function createFakeController(options: FakeControllerOptions): Promise<FakeController> {
@@ -54,16 +57,21 @@ export async function createFakeController(options: FakeControllerOptions): Prom
 }
 
 export class FakeController implements Controller {
-  readonly profiles = ["hardened"] as const
+  readonly profiles: readonly ProfileOffer[] = [{ name: "hardened", runtime: "fake", features: [...FEATURES] }]
+  readonly maxOpenFiles = 1_048_576
   readonly versions = { controller: "fake" }
   readonly #options: FakeControllerOptions
   readonly #runs = new Map<RunId, FakeRun>()
   #everStarted = 0
   readonly #timers = new Map<RunId, () => void>()
   readonly #waiters = new Map<RunId, Set<() => void>>()
+  #devices: readonly Device[]
+  #condition: Condition = { accepting: true, reason: null }
+  #listener: HostListener | null = null
 
   constructor(options: FakeControllerOptions, runs: readonly FakeRun[]) {
     this.#options = options
+    this.#devices = options.devices ?? []
     for (const run of runs) {
       this.#runs.set(run.assignment.run_id, run)
       this.#arm(run)
@@ -73,6 +81,37 @@ export class FakeController implements Controller {
   /** Processes that this controller has started in all: a run that was started twice shows here. */
   get everStarted(): number {
     return this.#everStarted
+  }
+
+  get devices(): readonly Device[] {
+    return this.#devices
+  }
+  get condition(): Condition {
+    return this.#condition
+  }
+
+  listen(listener: HostListener): () => void {
+    this.#listener = listener
+    return () => (this.#listener = null)
+  }
+
+  /** Knob: devices came, went or failed. */
+  setDevices(devices: readonly Device[]): void {
+    this.#devices = devices
+    this.#listener?.facts()
+  }
+  /** Knob: the host is short of something. */
+  setCondition(condition: Condition): void {
+    this.#condition = condition
+    this.#listener?.condition()
+  }
+  /** Knob: something happened to a run. */
+  happen(notice: Omit<Notice, "id">): void {
+    this.#listener?.notice(notice)
+  }
+  /** The network that a run has now. */
+  networkOf(runId: RunId): Network | undefined {
+    return this.#runs.get(runId)?.assignment.spec.network
   }
 
   async prepare(assignment: Assignment, signal: AbortSignal): Promise<Prepared> {
@@ -152,6 +191,13 @@ export class FakeController implements Controller {
     this.#arm(thawed)
   }
 
+  async setNetwork(runId: RunId, network: Network): Promise<void> {
+    const run = this.#runs.get(runId)
+    if (!run || run.phase === "exited") return
+    this.#failOn(run, "network", run.knobs.network_error, true, run.knobs.network_failures)
+    this.#put({ ...run, assignment: { ...run.assignment, spec: { ...run.assignment.spec, network } } })
+  }
+
   async stopSignal(runId: RunId): Promise<SignalName | null> {
     return this.#runs.get(runId)?.knobs.stop_signal ?? null
   }
@@ -203,6 +249,7 @@ export class FakeController implements Controller {
       read_at: new Date(this.#options.timers.now()).toISOString(),
       profile: assignment.spec.profile,
       runtime: { name: "fake", version: "0" },
+      versions: this.versions,
       namespaces: {},
       user: { uid_map: [], gid_map: [], runs_as_uid_inside: 0, root_is_host_root: false },
       capabilities: { effective: none, permitted: none, inheritable: none, bounding: none, ambient: none },
@@ -211,8 +258,25 @@ export class FakeController implements Controller {
       mounts: [],
       masked_paths: none,
       read_only_paths: none,
-      limits: { cpus: null, memory_bytes: null, memory_swap_bytes: null, pids: null, cgroup_version: "2" },
-      network: { mode: "loopback", interfaces: none },
+      limits: {
+        cpus: null,
+        memory_bytes: null,
+        memory_swap_bytes: null,
+        pids: null,
+        disk_bytes: null,
+        open_files: null,
+        io: {},
+        cgroup_version: "2",
+      },
+      devices: [],
+      network: {
+        mode: "loopback",
+        interfaces: none,
+        egress: "none",
+        egress_bytes_per_second: null,
+        ingress_bytes_per_second: null,
+        rules: none,
+      },
       deviations: ["There is no process: this node uses the fake controller."],
       verdict: "deviates",
     }
@@ -228,7 +292,7 @@ export class FakeController implements Controller {
       assignment,
       knobs: knobsOf(assignment.spec, this.#options.knobs ?? {}),
       phase: "preparing",
-      failures: { prepare: 0, start: 0 },
+      failures: { prepare: 0, start: 0, network: 0 },
       started_at_ms: null,
       ends_at_ms: null,
       left_ms: null,
@@ -252,7 +316,7 @@ export class FakeController implements Controller {
     if (this.#options.dir !== null) writeFileSync(join(this.#options.dir, `${runId}.json`), JSON.stringify(run), { mode: 0o600 })
   }
 
-  #failOn(run: FakeRun, verb: "prepare" | "start", code: string | null, retryable: boolean, times: number | null): void {
+  #failOn(run: FakeRun, verb: keyof FakeRun["failures"], code: string | null, retryable: boolean, times: number | null): void {
     if (code === null || (times !== null && run.failures[verb] >= times)) return
     this.#put({ ...run, failures: { ...run.failures, [verb]: run.failures[verb] + 1 } })
     throw new ControllerError(code, `The fake controller was told to fail to ${verb} with ${code}.`, { retryable })

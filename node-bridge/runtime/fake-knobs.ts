@@ -20,6 +20,9 @@ export const FakeKnobs = z.object({
   start_error: z.string().nullable().default(null),
   start_error_retryable: flag.default(false),
   start_failures: z.coerce.number().nullable().default(null),
+  /** The code that `setNetwork` fails with, retryably. */
+  network_error: z.string().nullable().default(null),
+  network_failures: z.coerce.number().nullable().default(null),
   /** The process ends by itself after this long; null: never. */
   run_for_ms: ms.nullable().default(null),
   exit_code: z.coerce.number().int().min(0).max(255).default(0),

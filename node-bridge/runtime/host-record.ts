@@ -5,7 +5,7 @@
  */
 import { readFileSync, renameSync, writeFileSync } from "node:fs"
 import { z } from "zod"
-import { Egress, Profile, SignalName } from "../../schema/container.ts"
+import { Network, Profile, SignalName } from "../../schema/container.ts"
 import { RunId, TenantId } from "../../schema/ids.ts"
 import { Exit, Reason } from "../../schema/protocol.ts"
 import type { Outcome } from "./controller.ts"
@@ -20,7 +20,7 @@ export const HostRecord = z.object({
   image_digest: z.string(),
   boot_id: z.string(),
   stop_signal: SignalName.nullable(),
-  egress: Egress,
+  network: Network,
   address: z.string().nullable(),
   host_base: z.int(),
   read_only: z.boolean(),

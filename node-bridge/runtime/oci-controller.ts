@@ -18,6 +18,7 @@ import type { PoolOptions } from "../network/pool.ts"
 import { ownProcs, parseCgroupLayout } from "./cgroup-layout.ts"
 import { Cgroups } from "./cgroups.ts"
 import type { Controller } from "./controller.ts"
+import { Happenings } from "./happenings.ts"
 import { MigrationLock } from "./migration-lock.ts"
 import { OciController } from "./oci-runs.ts"
 import { hostPaths } from "./paths.ts"
@@ -94,6 +95,7 @@ export async function createOciController(options: OciControllerOptions): Promis
       cli,
       migrations: new MigrationLock(ownProcs(layout, readFileSync("/proc/self/cgroup", "utf8"))),
       creation,
+      happenings: new Happenings(),
       log,
       versions,
       parts: { images, ranges, namespaces, roots: new IdmappedRoots((range) => namespaces.descriptor(range)), network },
@@ -112,7 +114,7 @@ export async function createOciController(options: OciControllerOptions): Promis
       await runSelfTest(controller, host, tools)
       remember(host.stateDir, key)
     }
-    controller.profiles = ["hardened"]
+    controller.profiles = [{ name: "hardened", runtime, features: ["network", "pause", "disk_quota"] }]
   } catch (error) {
     log.error("the self-test of the hardened profile failed: it is not offered", { error: explain(error) })
   }

@@ -7,19 +7,21 @@
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs"
 import { join } from "node:path"
-import type { Profile, SignalName } from "../../schema/container.ts"
+import type { Network, SignalName } from "../../schema/container.ts"
 import { SIGNALS } from "../../schema/container.ts"
 import { isId } from "../../schema/ids.ts"
 import type { RunId } from "../../schema/ids.ts"
 import type { Isolation } from "../../schema/isolation.ts"
-import type { Assignment, LogEntry, LogOptions } from "../../schema/protocol.ts"
+import type { Device, ProfileOffer } from "../../schema/node.ts"
+import type { Assignment, Condition, LogEntry, LogOptions } from "../../schema/protocol.ts"
 import { readIsolation } from "../isolation/read-out.ts"
 import type { Log } from "../log.ts"
 import { explain } from "../log.ts"
 import type { CreateNamespaces } from "../mount/create-namespaces.ts"
 import { createUnderConmon } from "./conmon.ts"
 import { ControllerError } from "./controller.ts"
-import type { Controller, Inspection, Outcome, Prepared, Started } from "./controller.ts"
+import type { Controller, HostListener, Inspection, Outcome, Prepared, Started } from "./controller.ts"
+import type { Happenings } from "./happenings.ts"
 import { readRecord, writeRecord } from "./host-record.ts"
 import type { HostRecord } from "./host-record.ts"
 import { rotateLog } from "./log-files.ts"
@@ -49,12 +51,14 @@ export interface OciHost extends PrepareHost, TeardownTools {
   readonly host: HostPaths
   readonly migrations: MigrationLock
   readonly creation: CreateNamespaces
+  readonly happenings: Happenings
   readonly log: Log
   readonly versions: Readonly<Record<string, string>>
 }
 
 export class OciController implements Controller {
-  profiles: readonly Profile[] = []
+  profiles: readonly ProfileOffer[] = []
+  readonly maxOpenFiles: number
   readonly versions: Readonly<Record<string, string>>
   readonly #on: OciHost
   readonly #prepared = new Map<RunId, PreparedRun>()
@@ -65,10 +69,22 @@ export class OciController implements Controller {
   constructor(host: OciHost, closeParts: () => Promise<void>) {
     this.#on = host
     this.versions = host.versions
+    this.maxOpenFiles = host.maxOpenFiles
     this.#closeParts = closeParts
     this.#observer = new RunObserver(host, (runId) => this.#prepared.has(runId))
     this.#rotation = setInterval(() => this.#rotateLogs(), ROTATE_EVERY_MS)
     this.#rotation.unref()
+  }
+
+  get devices(): readonly Device[] {
+    return []
+  }
+  get condition(): Condition {
+    return this.#on.happenings.condition
+  }
+
+  listen(listener: HostListener): () => void {
+    return this.#on.happenings.listen(listener)
   }
 
   #paths(runId: RunId): RunPaths {
@@ -86,10 +102,10 @@ export class OciController implements Controller {
       }
     }
     await this.#on.parts.network.recover(
-      live.map(({ run_id, tenant_id, egress, address, init }) => ({
+      live.map(({ run_id, tenant_id, network, address, init }) => ({
         runId: run_id,
         tenantId: tenant_id,
-        egress,
+        network,
         address,
         pid: init.pid,
       })),
@@ -219,6 +235,17 @@ export class OciController implements Controller {
     }
   }
 
+  /** On record first: a bridge that takes the run over from a dead one builds its rules from there. */
+  async setNetwork(runId: RunId, network: Network): Promise<void> {
+    const { record: file } = this.#paths(runId)
+    const prepared = this.#prepared.get(runId)
+    if (prepared) this.#prepared.set(runId, { ...prepared, record: { ...prepared.record, network } })
+    const record = readRecord(file)
+    if (record === null) return
+    writeRecord(file, { ...record, network })
+    await this.#on.parts.network.setLimits(runId, network)
+  }
+
   // oxlint-disable-next-line require-await -- the seam is asynchronous; the answer is in a file
   async stopSignal(runId: RunId): Promise<SignalName | null> {
     return readRecord(this.#paths(runId).record)?.stop_signal ?? null
@@ -264,13 +291,13 @@ export class OciController implements Controller {
     const record = readRecord(this.#paths(runId).record)
     const seen = await this.inspect(runId)
     if (record?.init == null || seen.kind !== "running") throw new ControllerError("not_running", "The container is not running.")
-    const { cgroups, seccompBpf, versions, runtime } = this.#on
+    const { cgroups, seccompBpf, versions } = this.#on
     return readIsolation({
       record,
       init: record.init,
       paused: seen.paused,
       cgroups,
-      runtimeVersion: versions[runtime] ?? "",
+      versions,
       expectedFilter: seccompBpf === null ? null : Buffer.from(seccompBpf, "base64"),
     })
   }

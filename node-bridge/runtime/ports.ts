@@ -6,8 +6,7 @@
  * follows it for any process of root's, and nothing is left on the host when this process dies.
  */
 import type { RunId, TenantId } from "../../schema/ids.ts"
-import type { Egress } from "../../schema/container.ts"
-import type { z } from "zod"
+import type { Network as NetworkLimits } from "../../schema/container.ts"
 
 /** What an image says about how to run it: the `config` object of the OCI image specification, absent fields made empty. */
 export interface ImageConfig {
@@ -86,7 +85,9 @@ export interface Network {
 
 export interface NetworkPool {
   /** The run's network; the same again when it was taken before and not released. */
-  take(runId: RunId, tenantId: TenantId, egress: z.infer<typeof Egress>): Promise<Network>
+  take(runId: RunId, tenantId: TenantId, limits: NetworkLimits): Promise<Network>
+  /** Changes the limits of a network that was taken, in place; of one that was not, or is released, nothing. */
+  setLimits(runId: RunId, limits: NetworkLimits): Promise<void>
   /** Closes the run's network; idempotent. */
   release(runId: RunId): Promise<void>
   /**
@@ -102,7 +103,7 @@ export interface NetworkPool {
 export interface LiveNetwork {
   readonly runId: RunId
   readonly tenantId: TenantId
-  readonly egress: z.infer<typeof Egress>
+  readonly network: NetworkLimits
   readonly address: string | null
   readonly pid: number
 }

@@ -64,7 +64,7 @@ export async function prepareRun(
   parts.images.retain(image.digest, run.run_id)
   signal.throwIfAborted()
 
-  const network = await watch.time("network", () => parts.network.take(run.run_id, run.tenant_id, spec.network.egress))
+  const network = await watch.time("network", () => parts.network.take(run.run_id, run.tenant_id, spec.network))
   const { range, userns, lower } = await watch.time("root", () => makeRoot(run, paths, host, parts, image))
   try {
     return await watch.time("spec", async () => {
@@ -101,7 +101,7 @@ export async function prepareRun(
         image_digest: image.digest,
         boot_id: host.bootId,
         stop_signal: parseStopSignal(image.config.stopSignal),
-        egress: spec.network.egress,
+        network: spec.network,
         address: network.address,
         host_base: range.hostBase,
         read_only: spec.read_only,

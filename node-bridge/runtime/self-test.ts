@@ -5,7 +5,7 @@
  */
 import { copyFileSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
-import { ContainerCreate } from "../../schema/container.ts"
+import { CAPABILITIES, ContainerCreate } from "../../schema/container.ts"
 import { formatId, ID_RANDOM_BYTES } from "../../schema/ids.ts"
 import type { Assignment, LogOptions } from "../../schema/protocol.ts"
 import type { OciController } from "./oci-runs.ts"
@@ -90,6 +90,15 @@ function selfTestRun(runId: Assignment["run_id"], containerId: Assignment["conta
     desired: "running",
     paused: false,
     stop_timeout_seconds: null,
-    spec: { ...spec, image_digest: null, hostname: "self-test", network: { egress: "none" }, max_lifetime_seconds: null },
+    devices: [],
+    spec: {
+      ...spec,
+      capabilities: [...CAPABILITIES],
+      on_deviation: "report",
+      image_digest: null,
+      hostname: "self-test",
+      network: { egress: "none" },
+      max_lifetime_seconds: null,
+    },
   }
 }

@@ -21,7 +21,7 @@ test("what the kernel enforces on a container is what the profile promises", asy
   const read = Isolation.parse(await bench.controller.isolation(run.run_id))
   expect(read.deviations).toEqual([])
   expect(read.verdict).toBe("holds")
-  expect(Object.values(read.namespaces).every((namespace) => namespace.private)).toBe(true)
+  expect(Object.values(read.namespaces).every(({ shared_with }) => shared_with !== "host")).toBe(true)
   expect(read.user.uid_map).toEqual([{ inside: 0, outside: expect.any(Number), count: 65_536 }])
   expect(read.user).toMatchObject({ runs_as_uid_inside: 0, root_is_host_root: false })
   expect(read.capabilities.effective).toEqual([

@@ -1,18 +1,22 @@
 /** Valid assignments and records of runs; a test changes only what it is about. */
 import { randomBytes } from "node:crypto"
-import { ContainerCreate } from "../../schema/container.ts"
+import { CAPABILITIES, ContainerCreate } from "../../schema/container.ts"
 import { formatId } from "../../schema/ids.ts"
 import type { IdOf, IdPrefix } from "../../schema/ids.ts"
 import { Assignment } from "../../schema/protocol.ts"
 import type { RunSpec } from "../../schema/protocol.ts"
+import type { z } from "zod"
 import { newRecord } from "../../node-bridge/agent/record.ts"
 import type { RunRecord } from "../../node-bridge/agent/record.ts"
 
 /** A run knows nothing of the container's other runs. */
-function specOf(create: ContainerCreate): Omit<RunSpec, "hostname" | "image_digest" | "max_lifetime_seconds"> {
-  const { image, command, args, env, workdir, user, labels, resources, stop, profile, read_only, tty, network } = create
-  return { image, command, args, env, workdir, user, labels, resources, stop, profile, read_only, tty, network }
+function specOf(create: ContainerCreate): Partial<RunSpec> {
+  const { image, command, args, env, workdir, user, labels, resources, stop, profile, read_only, tty, network, seccomp } = create
+  return { image, command, args, env, workdir, user, labels, resources, stop, profile, read_only, tty, network, seccomp }
 }
+
+/** What a test says of a spec: fields and parts of fields left out are as the API's defaults have them. */
+export type SpecChanges = Partial<z.input<typeof RunSpec>>
 
 let made = 0
 
@@ -22,7 +26,7 @@ export function anId<P extends IdPrefix>(prefix: P): IdOf<P> {
   return formatId(prefix, 1_760_000_000_000 + made, randomBytes(10))
 }
 
-export function anAssignment(changes: Partial<Omit<Assignment, "spec">> & { spec?: Partial<RunSpec> } = {}): Assignment {
+export function anAssignment(changes: Partial<Omit<Assignment, "spec">> & { spec?: SpecChanges } = {}): Assignment {
   const { spec, ...rest } = changes
   const create = ContainerCreate.parse({ image: "fake.test/any:1" })
   return Assignment.parse({
@@ -32,8 +36,17 @@ export function anAssignment(changes: Partial<Omit<Assignment, "spec">> & { spec
     desired: "running",
     paused: false,
     stop_timeout_seconds: null,
+    devices: [],
     ...rest,
-    spec: { ...specOf(create), hostname: "web-1", image_digest: null, max_lifetime_seconds: null, ...spec },
+    spec: {
+      ...specOf(create),
+      hostname: "web-1",
+      image_digest: null,
+      max_lifetime_seconds: null,
+      capabilities: [...CAPABILITIES],
+      on_deviation: "report",
+      ...spec,
+    },
   })
 }
 

@@ -1,5 +1,6 @@
 /** Things that are valid by default; a test changes only what it is about. */
 import { ContainerCreate } from "../../schema/container.ts"
+import { FEATURES } from "../../schema/features.ts"
 import { formatId, ID_RANDOM_BYTES, type IdOf, type IdPrefix } from "../../schema/ids.ts"
 import type { NodeFacts } from "../../schema/node.ts"
 import type { Observation } from "../../schema/protocol.ts"
@@ -18,9 +19,11 @@ export const someFacts = (changes: Partial<NodeFacts> = {}): NodeFacts => ({
   hostname: "host-1",
   boot_id: "boot-1",
   architecture: "amd64",
-  capacity: { cpus: 8, memory_bytes: 16 * GIB, pids: 100_000, runs: 200 },
+  capacity: { cpus: 8, memory_bytes: 16 * GIB, pids: 100_000, runs: 200, disk_bytes: 100 * GIB },
   labels: { region: "eu-1" },
-  profiles: ["hardened"],
+  profiles: [{ name: "hardened", runtime: "crun", features: [...FEATURES] }],
+  devices: [],
+  max_open_files: 1_048_576,
   versions: { crun: "1.20" },
   ...changes,
 })

@@ -6,7 +6,7 @@ import type { CellId, NodeId, RunId } from "../../schema/ids.ts"
 import { isTerminal, type RunState } from "../../schema/lifecycle.ts"
 import type { NodeFacts } from "../../schema/node.ts"
 import {
-  type Assignment, type Condition, decodeStreamChunk, encodeStreamChunk, type NodeMessage, type Observation, PlatformMessage,
+  type Assignment, type Condition, decodeStreamChunk, encodeStreamChunk, type NodeMessage, type Notice, type Observation, PlatformMessage,
   PROTOCOL_VERSION, SUBPROTOCOL,
 } from "../../schema/protocol.ts" // prettier-ignore
 import { CELL_ID_HEADER, NODE_ID_HEADER } from "../../durable/shared/rpc.ts"
@@ -97,9 +97,9 @@ export class FakeNode {
     this.#socket.send(encodeStreamChunk(stream, bytes))
   }
 
-  report(observations: Observation[], gone: RunId[] = []): number {
+  report(observations: Observation[], gone: RunId[] = [], notices: Notice[] = []): number {
     const seq = ++this.#seq
-    this.send({ type: "report", seq, observations, gone })
+    this.send({ type: "report", seq, observations, gone, notices })
     return seq
   }
 

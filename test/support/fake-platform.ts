@@ -11,16 +11,17 @@ import { WebSocketServer } from "ws"
 import type { WebSocket } from "ws"
 import type { NodeId, RunId } from "../../schema/ids.ts"
 import { EnrollRequest, NODE_ASSERTION_TYP } from "../../schema/node.ts"
-import type { NodePublicKey } from "../../schema/node.ts"
+import type { NodeFacts, NodePublicKey } from "../../schema/node.ts"
 import {
   CLOSE,
   decodeStreamChunk,
   HEARTBEAT_REQUEST,
   HEARTBEAT_RESPONSE,
   NodeMessage,
+  PROTOCOL_VERSION,
   SUBPROTOCOL,
 } from "../../schema/protocol.ts"
-import type { Assignment, Command, LogOptions, Observation, PlatformMessage, Reason } from "../../schema/protocol.ts"
+import type { Assignment, Command, LogOptions, Notice, Observation, PlatformMessage, Reason } from "../../schema/protocol.ts"
 import { supersedes } from "../../schema/lifecycle.ts"
 import { anId } from "./assignments.ts"
 
@@ -42,6 +43,9 @@ export class FakePlatform {
   readonly history: Observation[] = []
   readonly gone = new Set<RunId>()
   readonly hellos: Hello[] = []
+  readonly notices: Notice[] = []
+  /** Of the hello, or newer. */
+  facts: NodeFacts | null = null
   readonly conditions: (NodeMessage & { type: "condition" })[] = []
   readonly closes: number[] = []
   readonly streams = new Map<number, FakeStream>()
@@ -193,7 +197,8 @@ export class FakePlatform {
     switch (message.type) {
       case "hello":
         this.hellos.push(message)
-        this.#say({ type: "welcome", protocol: 1, node_id: this.nodeId, ...this.timing })
+        this.facts = message.facts
+        this.#say({ type: "welcome", protocol: PROTOCOL_VERSION, node_id: this.nodeId, ...this.timing })
         return this.#complete()
       case "report":
         this.reports += 1
@@ -202,7 +207,11 @@ export class FakePlatform {
           this.gone.add(runId)
           this.assignments.delete(runId)
         }
+        this.notices.push(...message.notices)
         if (this.acking) this.#say({ type: "report_ack", seq: message.seq })
+        return
+      case "facts":
+        this.facts = message.facts
         return
       case "condition":
         this.conditions.push(message)

@@ -9,9 +9,10 @@ import type { OciControllerOptions } from "../../node-bridge/runtime/oci-control
 import { hostPaths, runPaths } from "../../node-bridge/runtime/paths.ts"
 import type { RunPaths } from "../../node-bridge/runtime/paths.ts"
 import type { ImageConfig } from "../../node-bridge/runtime/ports.ts"
-import type { Assignment, LogEntry, LogOptions, RunSpec } from "../../schema/protocol.ts"
+import type { Assignment, LogEntry, LogOptions } from "../../schema/protocol.ts"
 import type { RunId } from "../../schema/ids.ts"
 import { anAssignment } from "./assignments.ts"
+import type { SpecChanges } from "./assignments.ts"
 import { busyboxStore, makeBusyboxRoot } from "./busybox-image.ts"
 
 export const never = new AbortController().signal
@@ -26,7 +27,7 @@ export interface HostBench {
   another(): Promise<Controller>
   paths(runId: RunId): RunPaths
   /** A run of `sh -c script`; `spec` may say otherwise. */
-  shell(script: string, spec?: Partial<RunSpec>): Assignment
+  shell(script: string, spec?: SpecChanges): Assignment
   up(run: Assignment): Promise<Assignment>
   outcome(run: Assignment): Promise<Outcome>
   /** Prepares, starts, waits, and reads the log. */

@@ -1,9 +1,11 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest"
 import { rm } from "node:fs/promises"
 import { join } from "node:path"
+import { randomUUID } from "node:crypto"
 import { Agent } from "../../../node-bridge/agent/agent.ts"
 import { createFakeController } from "../../../node-bridge/runtime/fake-controller.ts"
 import type { FakeController } from "../../../node-bridge/runtime/fake-controller.ts"
+import { nodeFacts } from "../../../node-bridge/agent/facts.ts"
 import { silentLog } from "../../../node-bridge/log.ts"
 import { systemTimers } from "../../../node-bridge/timers.ts"
 import type { RunId } from "../../../schema/ids.ts"
@@ -13,6 +15,8 @@ import { anAssignment, BOOT } from "../../support/assignments.ts"
 import { FakePlatform } from "../../support/fake-platform.ts"
 import { temporaryDir } from "../../support/temporary-dir.ts"
 import { waitFor } from "../../support/wait-for.ts"
+
+const CAPACITY = { cpus: 2, memory_bytes: 1024 ** 3, pids: 1000, runs: 100, disk_bytes: 1024 ** 3 }
 
 let platform: FakePlatform
 let host: FakeController
@@ -24,21 +28,14 @@ async function bridge(boot = BOOT): Promise<void> {
   agent = await Agent.adopt({
     controller: host,
     journalDir: join(dir.path, "journal"),
-    facts: {
-      hostname: "host-1",
-      boot_id: boot,
-      architecture: "amd64",
-      capacity: { cpus: 2, memory_bytes: 1024 ** 3, pids: 1000, runs: 100 },
-      labels: {},
-      profiles: ["hardened"],
-      versions: {},
-    },
+    facts: () => nodeFacts({ hostname: "host-1", labels: {}, capacity: CAPACITY, bootId: boot, controller: host }),
     bridgeVersion: "test",
     url: platform.url,
     assertion: async () => "unsigned",
     parallelStarts: 4,
     timers: systemTimers,
     random: () => 0,
+    newId: randomUUID,
     log: silentLog,
     welcomed: () => {},
   })

@@ -20,7 +20,8 @@ const aReading = (changes: Partial<Reading> = {}): Reading => ({
   read_at: "2026-01-01T00:00:00Z",
   profile: "hardened",
   runtime: { name: "crun", version: "1" },
-  namespaces: Object.fromEntries(NAMESPACES.map((name) => [name, { private: true }])),
+  versions: { crun: "1" },
+  namespaces: Object.fromEntries(NAMESPACES.map((name) => [name, { inode: 1, shared_with: "nobody" as const }])),
   user: { uid_map: map, gid_map: map, runs_as_uid_inside: 0, root_is_host_root: false },
   capabilities: {
     effective: [...CAPABILITIES],
@@ -41,8 +42,25 @@ const aReading = (changes: Partial<Reading> = {}): Reading => ({
   ],
   masked_paths: ["/proc/kcore"],
   read_only_paths: ["/proc/sys"],
-  limits: { cpus: 1, memory_bytes: 8192, memory_swap_bytes: 8192, pids: 5, cgroup_version: "2" },
-  network: { mode: "nat", interfaces: ["eth0", "lo"] },
+  limits: {
+    cpus: 1,
+    memory_bytes: 8192,
+    memory_swap_bytes: 8192,
+    pids: 5,
+    disk_bytes: null,
+    open_files: 1024,
+    io: {},
+    cgroup_version: "2",
+  },
+  devices: [],
+  network: {
+    mode: "nat",
+    interfaces: ["eth0", "lo"],
+    egress: "open",
+    egress_bytes_per_second: null,
+    ingress_bytes_per_second: null,
+    rules: [],
+  },
   ...changes,
 })
 const expected: Expected = {
@@ -63,7 +81,7 @@ const read = aReading()
 test.each<[string, Partial<Reading>, Partial<Expected>, string]>([
   [
     "a namespace of the host's",
-    { namespaces: { ...read.namespaces, pid: { private: false } } },
+    { namespaces: { ...read.namespaces, pid: { inode: 1, shared_with: "host" as const } } },
     {},
     "the pid namespace is the host's",
   ],
@@ -113,7 +131,7 @@ test.each<[string, Partial<Reading>, Partial<Expected>, string]>([
   ["a larger limit", { limits: { ...read.limits, memory_bytes: 16_384 } }, {}, "the memory limit is 16384, not 8192"],
   ["no limit", { limits: { ...read.limits, cpus: null } }, {}, "the processor limit is off, not 1"],
   ["swap", { limits: { ...read.limits, memory_swap_bytes: 9000 } }, {}, "swap may be used"],
-  ["an interface", { network: { mode: "nat", interfaces: ["lo", "docker0"] } }, {}, "the interface docker0 is seen"],
+  ["an interface", { network: { ...read.network, interfaces: ["lo", "docker0"] } }, {}, "the interface docker0 is seen"],
   ["a network that was not to be", {}, { egress: "none" }, "the interface eth0 is seen"],
   ["the wrong cgroup", {}, { inOwnCgroup: false }, "the process is not in its own cgroup"],
 ])("%s is a deviation", (_what, changes, promised, sentence) => {
