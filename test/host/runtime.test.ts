@@ -28,7 +28,7 @@ afterAll(async () => {
 })
 
 test("the self-test ran, so the profile is offered", () => {
-  expect(bench.controller.profiles).toEqual(["hardened"])
+  expect(bench.controller.profiles).toMatchObject([{ name: "hardened", runtime: "crun" }])
   expect(Object.keys(bench.controller.versions)).toEqual(expect.arrayContaining(["kernel", "conmon", "crun"]))
 })
 

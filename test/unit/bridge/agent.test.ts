@@ -9,8 +9,9 @@ import { nodeFacts } from "../../../node-bridge/agent/facts.ts"
 import { silentLog } from "../../../node-bridge/log.ts"
 import { systemTimers } from "../../../node-bridge/timers.ts"
 import type { RunId } from "../../../schema/ids.ts"
-import { CLOSE } from "../../../schema/protocol.ts"
-import type { Assignment, LogEntry, Observation } from "../../../schema/protocol.ts"
+import { CLOSE, PROTOCOL_VERSION } from "../../../schema/protocol.ts"
+import type { Network } from "../../../schema/container.ts"
+import type { Assignment, LogEntry, Notice, Observation } from "../../../schema/protocol.ts"
 import { anAssignment, BOOT } from "../../support/assignments.ts"
 import { FakePlatform } from "../../support/fake-platform.ts"
 import { temporaryDir } from "../../support/temporary-dir.ts"
@@ -180,7 +181,7 @@ describe("sessions", () => {
       "is a second welcome",
       JSON.stringify({
         type: "welcome",
-        protocol: 1,
+        protocol: PROTOCOL_VERSION,
         node_id: "nod_00000000000000000000000000",
         heartbeat_seconds: 1,
         lease_seconds: 45,
@@ -312,6 +313,90 @@ describe("a drain", () => {
     }
     expect(platform.conditions.at(-1)).toMatchObject({ condition: { accepting: false } })
     expect(await running).toBeNull()
+  })
+})
+
+describe("what happens on the host", () => {
+  const lost = { code: "accelerator_lost", message: "The device fake.test/gpu=0 is gone." }
+  const notice = (run_id: RunId, kind: Notice["kind"]) => host.happen({ run_id, kind, at_ms: 1, reason: lost })
+
+  it("is told of a live run, each time with an id of its own, and the run goes on", async () => {
+    const { run_id } = await aRunning()
+    for (let i = 0; i < 2; i++) notice(run_id, "disk_full")
+    await waitFor("both notices", () => platform.notices.length === 2)
+    expect(new Set(platform.notices.map(({ id }) => id)).size).toBe(2)
+    expect(await host.inspect(run_id)).toMatchObject({ kind: "running" })
+  })
+
+  it("is told again in the next session when it was not acknowledged", async () => {
+    const { run_id } = await aRunning()
+    platform.acking = false
+    notice(run_id, "disk_full")
+    await waitFor("the notice", () => platform.notices.length === 1)
+    platform.acking = true
+    platform.drop()
+    await waitFor("the notice again", () => platform.notices.length === 2)
+    expect(platform.notices[1]).toEqual(platform.notices[0])
+  })
+
+  it("ends a run that lost its device, as the host's doing", async () => {
+    const { run_id } = await aRunning()
+    notice(run_id, "accelerator_lost")
+    expect(await reaches(run_id, "end", ({ state }) => state === "stopped")).toMatchObject({
+      exit: { by: "host" },
+      reason: { code: "accelerator_lost" },
+    })
+    expect(platform.notices).toMatchObject([{ run_id, kind: "accelerator_lost" }])
+  })
+
+  it("ends a run that deviates only where the policy says so", async () => {
+    const stays = await aRunning()
+    const goes = await aRunning({ spec: { on_deviation: "stop", image: "fake.test/stubborn" } })
+    for (const { run_id } of [stays, goes]) notice(run_id, "isolation_deviated")
+    expect(await reaches(goes.run_id, "end", ({ state }) => state === "stopped")).toMatchObject({ exit: { signal: "SIGKILL" } })
+    expect(await host.inspect(stays.run_id)).toMatchObject({ kind: "running" })
+  })
+
+  it("is not told of a run that nobody knows", async () => {
+    notice(anAssignment().run_id, "disk_full")
+    await aRunning()
+    expect(platform.notices).toEqual([])
+  })
+
+  it("changes the facts and the condition, in this session and the next", async () => {
+    const device = { name: "fake.test/gpu=0", healthy: true, reason: null, parent: null }
+    host.setDevices([device])
+    await waitFor("the device", () => platform.facts?.devices.length === 1)
+    const full = { accepting: false, reason: { code: "disk_pressure", message: "The disk is full." } }
+    host.setCondition(full)
+    await waitFor("the condition", () => platform.conditions.at(-1)?.condition.accepting === false)
+    platform.drop()
+    await waitFor("a second session", () => platform.hellos.length === 2)
+    expect(platform.hellos[1]).toMatchObject({ condition: full, facts: { devices: [device] } })
+  })
+})
+
+describe("a network that is changed", () => {
+  const NONE = { egress: "none" as const }
+
+  it("is put in force on a live run, in the end as it was last wished", async () => {
+    const { run_id, spec } = await aRunning()
+    const change = (network: Network) => platform.change(run_id, { spec: { ...spec, network } })
+    change({ egress: "open", egress_bytes_per_second: 1000 })
+    change(NONE)
+    await waitFor("the change", () => host.networkOf(run_id)?.egress === "none")
+    change({ egress: ["10.1.0.0/16"] })
+    await waitFor("the next", () => Array.isArray(host.networkOf(run_id)?.egress))
+  })
+
+  it("is in force before the process of a prepared run starts", async () => {
+    const env = { FAKE_PREPARE_MS: "100", FAKE_NETWORK_ERROR: "busy", FAKE_NETWORK_FAILURES: "1" }
+    const { run_id, spec } = anAssignment({ spec: { env } })
+    platform.assign(anAssignment({ run_id, spec }))
+    await reaches(run_id, "preparing", ({ state }) => state === "preparing")
+    platform.change(run_id, { spec: { ...spec, network: NONE } })
+    await runs(run_id)
+    expect(host.networkOf(run_id)).toEqual(NONE)
   })
 })
 

@@ -19,7 +19,19 @@ import type { Assignment, Observation } from "../../../schema/protocol.ts"
 import { anAssignment, BOOT } from "../../support/assignments.ts"
 import { temporaryDir } from "../../support/temporary-dir.ts"
 
-const COUNTED = new Set(["prepare", "start", "inspect", "signal", "pause", "unpause", "release", "remove", "write", "forget"])
+const COUNTED = new Set([
+  "prepare",
+  "start",
+  "inspect",
+  "signal",
+  "pause",
+  "unpause",
+  "setNetwork",
+  "release",
+  "remove",
+  "write",
+  "forget",
+])
 
 /** One life of a bridge: at its n-th deed it dies, and nothing that it still meant to do happens. */
 class Life {
@@ -156,6 +168,20 @@ const STORIES: Story[] = [
       { wish: {}, leadsTo: is("running") },
       { wish: { paused: true }, leadsTo: (last) => last.paused },
       { wish: { paused: true, desired: "removed" }, leadsTo: (_, world) => world.gone },
+    ],
+    ends: "stopped",
+    starts: 1,
+  },
+  {
+    name: "has its network changed",
+    env: {},
+    chapters: [
+      { wish: {}, leadsTo: is("running") },
+      {
+        wish: { spec: anAssignment({ spec: { network: { egress: "none" } } }).spec },
+        leadsTo: (_, { host, wish }) => host.networkOf(wish.run_id)?.egress === "none",
+      },
+      { wish: { desired: "removed" }, leadsTo: (_, world) => world.gone },
     ],
     ends: "stopped",
     starts: 1,

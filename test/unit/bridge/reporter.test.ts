@@ -15,6 +15,7 @@ let ripen: () => void
 const record = aRecord()
 const at = (state: RunState, revision: number, of: RunRecord = record) => observationOf({ ...of, state, revision })
 const states = () => sent.map(({ observations }) => observations.map(({ state }) => state))
+const REASON = { code: "disk_full", message: "It is full." }
 const turn = () => Promise.resolve()
 
 beforeEach(() => {
@@ -108,6 +109,34 @@ describe("the reporter", () => {
     reporter.attach((report) => sent.push(report))
     await turn()
     expect(sent.at(-1)?.gone).toEqual([run_id])
+  })
+
+  it("tells a notice at once, and again until it is acknowledged", async () => {
+    const notice = { id: "n1", run_id: record.assignment.run_id, kind: "disk_full" as const, at_ms: 1, reason: REASON }
+    reporter.notice(notice)
+    reporter.attach((report) => sent.push(report))
+    await turn()
+    expect(sent).toMatchObject([{ observations: [], notices: [notice] }])
+    reporter.detach()
+    reporter.attach((report) => sent.push(report))
+    await turn()
+    expect(sent[1]?.notices).toEqual([notice])
+    reporter.acknowledged(2)
+    reporter.detach()
+    reporter.attach((report) => sent.push(report))
+    await turn()
+    expect(sent).toHaveLength(2)
+  })
+
+  it("keeps the newest notices when the platform stays away", async () => {
+    const { run_id } = record.assignment
+    for (let i = 0; i < 5_001; i++) reporter.notice({ id: `n${i}`, run_id, kind: "disk_full", at_ms: i, reason: REASON })
+    reporter.attach((report) => sent.push(report))
+    await turn()
+    for (let seq = 1; seq <= 25; seq++) reporter.acknowledged(seq)
+    const told = sent.flatMap(({ notices }) => notices.map(({ id }) => id))
+    expect(told).toHaveLength(5_000)
+    expect(told[0]).toBe("n1")
   })
 
   it("cuts a large report in parts, and has few on their way", async () => {
