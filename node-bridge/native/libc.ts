@@ -79,10 +79,20 @@ export function interfaceIndex(name: string): number {
 const AF_NETLINK = 16
 const SOCK_RAW_CLOEXEC = 3 | 0o2000000
 
-/** A routing netlink socket of the calling thread's network namespace; it stays bound to that one. */
-export const netlinkSocket = () => checked("socket", raw.socket(AF_NETLINK, SOCK_RAW_CLOEXEC, 0))
+const MSG_DONTWAIT = 0x40
+
+/** A netlink socket of the calling thread's network namespace; it stays bound to that one. */
+export const netlinkSocket = (protocol: number) => checked("socket", raw.socket(AF_NETLINK, SOCK_RAW_CLOEXEC, protocol))
 export const send = (fd: number, data: Buffer) => checked("send", raw.send(fd, data, data.length, 0))
-export const receive = (fd: number, into: Buffer) => checked("recv", raw.recv(fd, into, into.length, 0))
+
+/** One datagram that is already there, as its length; null when none is. */
+export function receiveNow(fd: number, into: Buffer): number | null {
+  const size = Number(raw.recv(fd, into, into.length, MSG_DONTWAIT))
+  if (size >= 0) return size
+  const errno = koffi.errno()
+  if (errno === constants.errno.EAGAIN) return null
+  throw new SystemCallError("recv", errno)
+}
 
 const AT_FDCWD = -100
 const AT_EMPTY_PATH = 0x1000
@@ -90,7 +100,7 @@ const OPEN_TREE_CLONE = 1
 const OPEN_TREE_CLOEXEC = 0o2000000
 
 /** MOUNT_ATTR_* of mount_setattr(2). */
-export const MOUNT_ATTR = { RDONLY: 0x1, NOSUID: 0x2, NODEV: 0x4, IDMAP: 0x100000 } as const
+export const MOUNT_ATTR = { RDONLY: 0x1, NOSUID: 0x2, NODEV: 0x4, NOATIME: 0x10, IDMAP: 0x100000 } as const
 
 /** A detached bind mount of `path` with attributes set, as a descriptor; closing the last reference dissolves it. */
 export function detachedMount(path: string, attributes: number, usernsFd: number): number {

@@ -10,6 +10,7 @@ import { closeSync, openSync, writeFileSync } from "node:fs"
 import { CLONE_NEWNET, interfaceIndex, setns, unshare } from "../native/libc.ts"
 import { RouteSocket } from "./rtnetlink.ts"
 import { macOf } from "./addresses.ts"
+import type { Shape } from "./shape.ts"
 
 const LOOPBACK_INDEX = 1
 const INSIDE_NAME = "eth0"
@@ -33,6 +34,12 @@ export interface Pair {
   readonly address: string
   readonly gateway: string
   readonly mtu: number
+}
+
+/** What may go into and out of a container; null for no limit. */
+export interface Shapes {
+  readonly ingress: Shape | null
+  readonly egress: Shape | null
 }
 
 function setSysctl(name: string, value: string): void {
@@ -89,10 +96,7 @@ export class NamespaceMaker {
   routed(pair: Pair): number {
     const netns = this.loopbackOnly()
     try {
-      const near = { name: pair.linkName, mac: NEAR_MAC }
-      this.#host.addVeth(near, { name: INSIDE_NAME, mac: macOf(pair.address) }, netns, pair.mtu)
-      this.#configureNear(pair)
-      this.#configureFar(netns, pair)
+      this.attach(netns, pair)
       return netns
     } catch (error) {
       // Closing the only descriptor takes the namespace down, and a pair that was made goes with it.
@@ -101,26 +105,43 @@ export class NamespaceMaker {
     }
   }
 
+  /** Gives a namespace with loopback only a routed pair. After it threw, the caller deletes the link. */
+  attach(netns: number, pair: Pair): void {
+    const near = { name: pair.linkName, mac: NEAR_MAC }
+    this.#host.addVeth(near, { name: INSIDE_NAME, mac: macOf(pair.address) }, netns, pair.mtu)
+    this.#configureNear(pair)
+    this.#inside(netns, (inside) => {
+      const index = interfaceIndex(INSIDE_NAME)
+      inside.addAddress(index, pair.address)
+      inside.linkUp(index)
+      inside.addNeighbour(index, pair.gateway, NEAR_MAC)
+      inside.addHostRoute(index, pair.gateway)
+      inside.addDefaultRoute(index, pair.gateway)
+    })
+  }
+
+  /** Limits what passes a pair, in place. The container's end is out of its reach: the namespace belongs to the host. */
+  shape(netns: number, linkName: string, { ingress, egress }: Shapes): void {
+    this.#host.setShape(interfaceIndex(linkName), ingress)
+    this.#inside(netns, (inside) => inside.setShape(interfaceIndex(INSIDE_NAME), egress))
+  }
+
   #configureNear(pair: Pair): void {
     setSysctl(`ipv6/conf/${pair.linkName}/disable_ipv6`, "1")
-    // Answer for the gateway's address alone: the host's others are nobody's business.
-    setSysctl(`ipv4/conf/${pair.linkName}/arp_ignore`, "1")
     const index = interfaceIndex(pair.linkName)
     this.#host.addAddress(index, pair.gateway)
-    this.#host.linkUp(index)
+    // Nobody is asked who has which address, and nobody's claim is heard.
+    this.#host.linkUpWithoutArp(index)
+    this.#host.addNeighbour(index, pair.address, macOf(pair.address))
     this.#host.addHostRoute(index, pair.address)
   }
 
-  #configureFar(netns: number, pair: Pair): void {
+  #inside(netns: number, work: (inside: RouteSocket) => void): void {
     setns(netns, CLONE_NEWNET)
     try {
       const inside = new RouteSocket()
       try {
-        const index = interfaceIndex(INSIDE_NAME)
-        inside.addAddress(index, pair.address)
-        inside.linkUp(index)
-        inside.addHostRoute(index, pair.gateway)
-        inside.addDefaultRoute(index, pair.gateway)
+        work(inside)
       } finally {
         inside.close()
       }

@@ -1,23 +1,24 @@
 /**
- * Links, addresses and routes, asked of the kernel directly over rtnetlink (rtnetlink(7), linux/rtnetlink.h): a namespace is
- * made in about a millisecond where spawning `ip` takes ten. Every request is synchronous: the kernel answers within `send`.
+ * Links, addresses, routes, neighbours and rates, asked of the kernel directly over rtnetlink (rtnetlink(7),
+ * linux/rtnetlink.h, linux/pkt_sched.h).
  *
  * Only what a routed veth pair needs is here. IPv4 alone.
  */
-import { closeSync } from "node:fs"
 import { constants } from "node:os"
-import { SystemCallError, netlinkSocket, receive, send } from "../native/libc.ts"
+import { SystemCallError } from "../native/libc.ts"
+import * as netlink from "./netlink.ts"
+import { attribute, ipv4, mac, text, u32 } from "./netlink.ts"
+import type { Shape } from "./shape.ts"
 
+const NETLINK_ROUTE = 0
 const RTM_NEWLINK = 16
 const RTM_DELLINK = 17
 const RTM_NEWADDR = 20
 const RTM_NEWROUTE = 24
-const NLM_F_REQUEST = 0x1
-const NLM_F_ACK = 0x4
-const NLM_F_EXCL = 0x200
-const NLM_F_CREATE = 0x400
-const NLMSG_ERROR = 2
-const NLMSG_HEADER_BYTES = 16
+const RTM_NEWNEIGH = 28
+const RTM_NEWQDISC = 36
+const RTM_DELQDISC = 37
+const { NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE } = netlink
 
 const IFLA_ADDRESS = 1
 const IFLA_IFNAME = 3
@@ -29,7 +30,8 @@ const IFLA_NUM_RX_QUEUES = 32
 const IFLA_INFO_KIND = 1
 const IFLA_INFO_DATA = 2
 const VETH_INFO_PEER = 1
-const IFF_UP = 1
+const IFF_UP = 0x1
+const IFF_NOARP = 0x80
 
 const AF_INET = 2
 const IFA_ADDRESS = 1
@@ -43,24 +45,17 @@ const RT_SCOPE_UNIVERSE = 0
 const RT_SCOPE_LINK = 253
 const RTN_UNICAST = 1
 const RTNH_F_ONLINK = 4
-
-const u32 = (value: number) => {
-  const buffer = Buffer.alloc(4)
-  buffer.writeUInt32LE(value)
-  return buffer
-}
-const text = (value: string) => Buffer.from(`${value}\0`)
-const ipv4 = (value: string) => Buffer.from(value.split(".").map(Number))
-
-/** One attribute: 16-bit length, 16-bit type, the value, padding to four bytes. */
-function attribute(type: number, ...values: Buffer[]): Buffer {
-  const value = Buffer.concat(values)
-  const buffer = Buffer.alloc((4 + value.length + 3) & ~3)
-  buffer.writeUInt16LE(4 + value.length, 0)
-  buffer.writeUInt16LE(type, 2)
-  value.copy(buffer, 4)
-  return buffer
-}
+const NDA_DST = 1
+const NDA_LLADDR = 2
+const NUD_PERMANENT = 0x80
+const TC_H_ROOT = 0xffffffff
+const TCA_KIND = 1
+const TCA_OPTIONS = 2
+const TCA_TBF_PARMS = 1
+const TCA_TBF_RATE64 = 4
+const TCA_TBF_BURST = 6
+const TC_LINKLAYER_ETHERNET = 1
+const U32_MAX = 0xffffffff
 
 /** struct ifinfomsg. */
 function linkHeader(index: number, flags = 0, change = 0): Buffer {
@@ -78,33 +73,38 @@ export interface VethEnd {
   readonly mac: string
 }
 
-/** A socket bound to the network namespace in which it was opened, wherever the thread goes later. */
+/** struct tcmsg, for the queue of a link's outgoing side. */
+function queueHeader(index: number): Buffer {
+  const buffer = Buffer.alloc(20)
+  buffer.writeInt32LE(index, 4)
+  buffer.writeUInt32LE(TC_H_ROOT, 12)
+  return buffer
+}
+
+/** struct tc_tbf_qopt: rate, peak rate, limit, buffer, mtu. The burst goes in an attribute of its own, in bytes. */
+function tokenBucket(shape: Shape): Buffer {
+  const buffer = Buffer.alloc(36)
+  buffer.writeUInt8(TC_LINKLAYER_ETHERNET, 1)
+  buffer.writeUInt32LE(Math.min(shape.bytesPerSecond, U32_MAX), 8)
+  buffer.writeUInt32LE(shape.limitBytes, 24)
+  return buffer
+}
+
+/** Requests in the network namespace in which it was opened. */
 export class RouteSocket {
-  readonly #fd: number
-  readonly #answer = Buffer.alloc(8192)
+  readonly #socket = new netlink.NetlinkSocket(NETLINK_ROUTE)
   #sequence = 0
 
-  constructor() {
-    this.#fd = netlinkSocket()
-  }
-
   close(): void {
-    closeSync(this.#fd)
+    this.#socket.close()
   }
 
   #request(what: string, type: number, flags: number, ...parts: Buffer[]): void {
-    const body = Buffer.concat(parts)
-    const header = Buffer.alloc(NLMSG_HEADER_BYTES)
-    header.writeUInt32LE(NLMSG_HEADER_BYTES + body.length, 0)
-    header.writeUInt16LE(type, 4)
-    header.writeUInt16LE(NLM_F_REQUEST | NLM_F_ACK | flags, 6)
-    header.writeUInt32LE(++this.#sequence, 8)
-    send(this.#fd, Buffer.concat([header, body]))
-    const size = receive(this.#fd, this.#answer)
-    if (size < NLMSG_HEADER_BYTES + 4 || this.#answer.readUInt16LE(4) !== NLMSG_ERROR)
-      throw new Error(`${what}: unexpected answer`)
-    const errno = -this.#answer.readInt32LE(NLMSG_HEADER_BYTES)
-    if (errno !== 0) throw new SystemCallError(what, errno)
+    const sequence = ++this.#sequence
+    const answers = this.#socket.ask(netlink.message(type, NLM_F_ACK | flags, sequence, ...parts))
+    const answer = answers.find((one) => one.sequence === sequence)
+    if (answer === undefined) throw new Error(`${what}: no answer`)
+    if (answer.errno !== 0) throw new SystemCallError(what, answer.errno)
   }
 
   /** A veth pair with `near` here and `far` in the namespace that `farNetns` holds. One queue each: they are many. */
@@ -112,7 +112,7 @@ export class RouteSocket {
     const end = (veth: VethEnd) =>
       Buffer.concat([
         attribute(IFLA_IFNAME, text(veth.name)),
-        attribute(IFLA_ADDRESS, Buffer.from(veth.mac.replaceAll(":", ""), "hex")),
+        attribute(IFLA_ADDRESS, mac(veth.mac)),
         attribute(IFLA_MTU, u32(mtu)),
         attribute(IFLA_NUM_TX_QUEUES, u32(1)),
         attribute(IFLA_NUM_RX_QUEUES, u32(1)),
@@ -124,6 +124,44 @@ export class RouteSocket {
 
   linkUp(index: number): void {
     this.#request("link up", RTM_NEWLINK, 0, linkHeader(index, IFF_UP, IFF_UP))
+  }
+
+  /** Up, and deaf and dumb to address resolution: who is at the other end is said by `addNeighbour` alone. */
+  linkUpWithoutArp(index: number): void {
+    const flags = IFF_UP | IFF_NOARP
+    this.#request("link up", RTM_NEWLINK, 0, linkHeader(index, flags, flags))
+  }
+
+  /** Says for good which hardware address an address of the link has. */
+  addNeighbour(index: number, address: string, hardware: string): void {
+    const header = Buffer.alloc(12)
+    header.writeUInt8(AF_INET, 0)
+    header.writeInt32LE(index, 4)
+    header.writeUInt16LE(NUD_PERMANENT, 8)
+    const attributes = [attribute(NDA_DST, ipv4(address)), attribute(NDA_LLADDR, mac(hardware))]
+    this.#request(`add neighbour ${address}`, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, header, ...attributes)
+  }
+
+  /** Lets out of the link no more than the shape says (tc-tbf(8)); null takes a limit away. In place: what waits goes on waiting. */
+  setShape(index: number, shape: Shape | null): void {
+    const header = queueHeader(index)
+    if (shape === null) {
+      try {
+        this.#request("delete queue", RTM_DELQDISC, 0, header)
+      } catch (error) {
+        if (!(error instanceof SystemCallError && error.errno === constants.errno.ENOENT)) throw error
+      }
+      return
+    }
+    const rate = Buffer.alloc(8)
+    rate.writeBigUInt64LE(BigInt(shape.bytesPerSecond))
+    const options = [
+      attribute(TCA_TBF_PARMS, tokenBucket(shape)),
+      attribute(TCA_TBF_BURST, u32(shape.burstBytes)),
+      ...(shape.bytesPerSecond >= U32_MAX ? [attribute(TCA_TBF_RATE64, rate)] : []),
+    ]
+    const attributes = [attribute(TCA_KIND, text("tbf")), attribute(TCA_OPTIONS, ...options)]
+    this.#request("set queue", RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, header, ...attributes)
   }
 
   /** Deletes a link and its peer, wherever that is. False when there was none. */
