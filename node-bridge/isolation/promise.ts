@@ -7,7 +7,6 @@ import type { Capability, Profile } from "../../schema/container.ts"
 import { BASE_MOUNTS, ETC_FILES, MASKED_PATHS, NAMESPACES, READ_ONLY_PATHS, WRITABLE_MOUNTS } from "../oci/hardened.ts"
 
 type CapabilitySet = "effective" | "permitted" | "inheritable" | "bounding" | "ambient"
-const SETS: readonly CapabilitySet[] = ["effective", "permitted", "inheritable", "bounding", "ambient"]
 
 export interface ProfilePromise {
   /** Namespaces that are not the host's, nor another tenant's. */
@@ -70,7 +69,10 @@ const SANDBOXED: ProfilePromise = {
   namespaces: ["network", "ipc", "uts", "mount", "user"],
   ids: "nobody",
   capabilities: () => ({
-    ...(Object.fromEntries(SETS.map((set) => [set, SENTRY_CAPABILITIES])) as Record<CapabilitySet, readonly string[]>),
+    effective: SENTRY_CAPABILITIES,
+    permitted: SENTRY_CAPABILITIES,
+    inheritable: SENTRY_CAPABILITIES,
+    ambient: SENTRY_CAPABILITIES,
     bounding: null, // says what a program it executes could gain, and its filter lets it execute none
   }),
   maskedPaths: [],

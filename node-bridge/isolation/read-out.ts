@@ -1,39 +1,54 @@
 /**
  * What the kernel enforces on a live run, read from outside: from `/proc` of its first process, from its cgroup, and from
  * the filter that the kernel holds. Nothing here comes from what was asked; that is only compared with at the end.
+ *
+ * The monitor looks at every run again and again, and leaves out what costs more than reading a file: the filter, for which
+ * the process must stand still, the host's side of the network, and the run's other processes.
  */
 import { createHash } from "node:crypto"
-import { existsSync, readFileSync, readlinkSync, statSync } from "node:fs"
+import { existsSync, readFileSync, readlinkSync, statfsSync } from "node:fs"
 import { setTimeout as delay } from "node:timers/promises"
 import type { Isolation } from "../../schema/isolation.ts"
 import { IDS_PER_TENANT } from "../mount/id-ranges.ts"
-import { MASKED_PATHS, NAMESPACES, READ_ONLY_PATHS } from "../oci/hardened.ts"
+import { NAMESPACES } from "../oci/hardened.ts"
 import { cgroupPathOf } from "../oci/spec.ts"
 import type { Cgroups } from "../runtime/cgroups.ts"
 import { ControllerError } from "../runtime/controller.ts"
 import type { HostRecord } from "../runtime/host-record.ts"
+import type { NetworkDescription } from "../runtime/ports.ts"
 import { isAlive } from "../runtime/process-identity.ts"
 import type { ProcessIdentity } from "../runtime/process-identity.ts"
-import { parseCgroupPaths, parseIdMap, parseInterfaces, parseMountinfo, parseStatus } from "./proc-text.ts"
-import type { MountLine } from "./proc-text.ts"
+import { RUNTIMES } from "../runtime/runtimes.ts"
+import { namespacesOf } from "./census.ts"
+import type { Inodes, NamespaceCensus } from "./census.ts"
+import { companionsOf } from "./companions.ts"
+import type { Companions } from "./companions.ts"
+import { readDevices } from "./devices.ts"
+import { parseCgroupPaths, parseIdMap, parseInterfaces, parseMountinfo, parseOpenFiles, parseStatus } from "./proc-text.ts"
+import type { MountLine, StatusFields } from "./proc-text.ts"
+import { promiseOf } from "./promise.ts"
 import { readFilterSha256 } from "./seccomp-filter.ts"
 import { deviationsOf } from "./verdict.ts"
-import type { Reading } from "./verdict.ts"
+import type { Expected, Reading } from "./verdict.ts"
 
-export interface ReadOutInput {
+export interface LookInput {
   readonly record: HostRecord
   readonly init: ProcessIdentity
-  readonly paused: boolean
   readonly cgroups: Cgroups
   readonly versions: Readonly<Record<string, string>>
-  /** The filter that was compiled for this runtime; null when it compiles its own. */
-  readonly expectedFilter: Buffer | null
+  readonly census: NamespaceCensus
 }
 
-/** Names of /proc/PID/ns where they differ from those of the runtime specification. */
-const NS_FILE: Readonly<Record<string, string>> = { mount: "mnt", network: "net" }
+export interface ReadOutInput extends LookInput {
+  readonly paused: boolean
+  /** The filter that was compiled for this run; null when the runtime compiles its own. */
+  readonly expectedFilter: Buffer | null
+  /** The host's side of its network; null when it has none. */
+  readonly network: NetworkDescription | null
+}
+
 /** The hierarchies that limit something; v2 has one for all, named by the empty string. */
-const LIMITING = ["cpu", "memory", "pids", "devices", ""]
+const LIMITING = ["cpu", "memory", "pids", "devices", "blkio", "freezer", ""]
 
 /** The runtime's process becomes the container's by exec, a moment after `running` is said; its filter is loaded just before. */
 const EXEC_WAIT_MS = 1_000
@@ -41,55 +56,152 @@ const EXEC_LOOK_MS = 2
 /** A runtime runs from a sealed copy of itself, which the container's root does not reach: the kernel names it "/" then. */
 const RUNTIME_PROGRAM = /^\/$|^\/memfd:|\/(crun|runc)$/
 
-/** Throws `ControllerError` when the process ended meanwhile: half a reading is none. */
+/** All of it. Throws `ControllerError` when the process ended meanwhile: half a reading is none. */
 export async function readIsolation(input: ReadOutInput): Promise<Isolation> {
-  const { record, init, cgroups } = input
+  const { init, record, paused, expectedFilter, network, cgroups } = input
   try {
-    await untilExec(init.pid)
-    const reading = await read(input)
-    const paths = parseCgroupPaths(readFileSync(`/proc/${init.pid}/cgroup`, "latin1"))
-    const own = cgroupPathOf(record.run_id)
+    await untilExec(input)
+    const companions = companionsOf(cgroups.processes(record.run_id), init.pid, record.profile, idRangeOf(record))
+    const seen = look(input, companions)
+    const { seccomp } = seen.reading
+    const reading: Reading = {
+      ...seen.reading,
+      seccomp: { ...seccomp, sha256: seccomp.mode === "filter" && !paused ? await readFilterSha256(init.pid) : null },
+      network: { ...seen.reading.network, ...network },
+    }
     const deviations = deviationsOf(reading, {
-      idRange: { hostBase: record.host_base, size: IDS_PER_TENANT },
-      limits: record.limits,
-      egress: record.network.egress,
-      readOnly: record.read_only,
-      filterSha256: input.expectedFilter === null ? null : createHash("sha256").update(input.expectedFilter).digest("hex"),
-      existingPaths: new Set([...MASKED_PATHS, ...READ_ONLY_PATHS].filter((path) => existsSync(path))),
-      // On a hybrid machine the v2 hierarchy limits nothing.
-      inOwnCgroup: LIMITING.every((name) => (name === "" && cgroups.layout.version === 1 ? true : isOwn(paths.get(name), own))),
+      ...seen.expected,
+      filterSha256: expectedFilter === null ? null : createHash("sha256").update(expectedFilter).digest("hex"),
+      networkDescribed: network !== null,
+      companions: companions.deviations,
     })
     if (isAlive(init)) return { ...reading, deviations, verdict: deviations.length === 0 ? "holds" : "deviates" }
   } catch (error) {
     if (isAlive(init)) throw error
   }
-  throw new ControllerError("not_running", "The container ended while it was being looked at.")
+  throw ended()
 }
 
+/** The part that is cheap enough for now and then: only what deviates. Throws `ControllerError` as above. */
+export async function findDeviations(input: LookInput): Promise<string[]> {
+  try {
+    await untilExec(input)
+    const { reading, expected } = look(input, null)
+    const deviations = deviationsOf(reading, expected)
+    if (isAlive(input.init)) return deviations
+  } catch (error) {
+    if (isAlive(input.init)) throw error
+  }
+  throw ended()
+}
+
+const ended = () => new ControllerError("not_running", "The container ended while it was being looked at.")
+
+const idRangeOf = (record: HostRecord) => ({ hostBase: record.host_base, size: IDS_PER_TENANT })
+
 /** Bounded: what is still the runtime after that is read as it is. */
-async function untilExec(pid: number): Promise<void> {
+async function untilExec({ init, record }: LookInput): Promise<void> {
+  if (record.profile === "sandboxed") return // its process stays the runtime's own
   const until = performance.now() + EXEC_WAIT_MS
-  while (RUNTIME_PROGRAM.test(readlinkSync(`/proc/${pid}/exe`)) && performance.now() < until) await delay(EXEC_LOOK_MS)
+  while (RUNTIME_PROGRAM.test(readlinkSync(`/proc/${init.pid}/exe`)) && performance.now() < until) await delay(EXEC_LOOK_MS)
 }
 
 /** A hierarchy that the machine does not have limits nothing that could be escaped. */
 const isOwn = (path: string | undefined, own: string) => path === undefined || path === own
 
-async function read({ record, init, paused, cgroups, versions }: ReadOutInput): Promise<Reading> {
+/** `companions` null: only the first process is looked at. */
+function look(input: LookInput, companions: Companions | null): { readonly reading: Reading; readonly expected: Expected } {
+  const { record, init, cgroups, census } = input
   const file = (name: string) => readFileSync(`/proc/${init.pid}/${name}`, "utf8")
-  const status = parseStatus(file("status"))
-  const uidMap = parseIdMap(file("uid_map"))
+  const inodes = namespacesOf(init.pid)
+  census.saw({ runId: record.run_id, tenantId: record.tenant_id, init }, inodes)
+  const shared = sharing(input, inodes)
   const mounts = parseMountinfo(file("mountinfo"))
-  const limits = cgroups.limits(record.run_id)
+  const paths = parseCgroupPaths(file("cgroup"))
+  const own = cgroupPathOf(record.run_id)
+  const promise = promiseOf(record.profile)
+  // Of a sandboxed run the file server has the tenant's root.
+  const root = record.profile === "sandboxed" ? (companions?.gofer ?? null) : init.pid
   const interfaces = parseInterfaces(file("net/dev"))
-  const line = uidMap.find(({ outside, count }) => status.effectiveUid >= outside && status.effectiveUid < outside + count)
-  return {
+  const status = parseStatus(file("status"))
+  const reading: Reading = {
     run_id: record.run_id,
     read_at: new Date().toISOString(),
     profile: record.profile,
-    runtime: { name: record.runtime, version: versions[record.runtime] ?? "" },
-    versions: { ...versions },
-    namespaces: Object.fromEntries(NAMESPACES.map((name) => [name, namespaceOf(init.pid, NS_FILE[name] ?? name)])),
+    runtime: { name: record.runtime, version: input.versions[record.runtime] ?? "" },
+    versions: Object.fromEntries(
+      ["kernel", record.runtime, "conmon"].map((name) => [name, input.versions[name] ?? ""]), // the programs in between
+    ),
+    namespaces: Object.fromEntries(NAMESPACES.map((name) => [name, { inode: inodes[name], shared_with: shared[name].with }])),
+    ...privileges(status, file),
+    mounts: mounts.map(({ target, type, options }) => ({ target, type, options })),
+    masked_paths: mounts.filter(isMask).map(({ target }) => target),
+    read_only_paths: mounts
+      .filter(({ type, root: part, options }) => type === "proc" && part !== "/" && options.includes("ro"))
+      .map(({ target }) => target),
+    limits: {
+      ...cgroupLimits(cgroups, record),
+      disk_bytes: root === null ? null : fileSystemBytes(root),
+      // The sentry's own limit says nothing of the tenant's processes.
+      open_files: promise.openFiles ? parseOpenFiles(file("limits")) : null,
+    },
+    devices: readDevices(
+      `/proc/${init.pid}/root`,
+      mounts.map(({ target }) => target),
+      cgroups.deviceRules(record.run_id),
+    ),
+    network: {
+      mode: interfaces.some((name) => name !== "lo") ? "nat" : "loopback",
+      interfaces,
+      // What can be said from inside alone; the host's side says the rest.
+      egress: interfaces.some((name) => name !== "lo") ? "open" : "none",
+      egress_bytes_per_second: null,
+      ingress_bytes_per_second: null,
+      rules: [],
+    },
+  }
+  const { pids, ...limits } = record.limits
+  const expected: Expected = {
+    promise,
+    idRange: idRangeOf(record),
+    capabilities: record.capabilities,
+    limits: {
+      ...limits,
+      pids: pids + RUNTIMES[record.runtime].pidsOfItsOwn,
+      disk_bytes: root === null ? null : record.disk_bytes,
+    },
+    network: record.network,
+    networkDescribed: false,
+    readOnly: record.read_only,
+    filterSha256: null,
+    existingPaths: new Set([...promise.maskedPaths, ...promise.readOnlyPaths].filter((path) => existsSync(path))),
+    // On a hybrid machine the v2 hierarchy limits nothing.
+    inOwnCgroup: LIMITING.every((name) => (name === "" && cgroups.layout.version === 1 ? true : isOwn(paths.get(name), own))),
+    sharedWithOthers: NAMESPACES.filter((name) => shared[name].others),
+    devices: [],
+    mounts: [],
+    companions: [],
+  }
+  return { reading, expected }
+}
+
+type Sharing = Readonly<Record<string, { readonly with: "nobody" | "tenant" | "host"; readonly others: boolean }>>
+
+function sharing({ record, init, census }: LookInput, inodes: Inodes) {
+  const run = { runId: record.run_id, tenantId: record.tenant_id, init }
+  return Object.fromEntries(
+    NAMESPACES.map((name) => {
+      if (inodes[name] === census.host[name]) return [name, { with: "host", others: false }]
+      const { tenant, others } = census.sharers(run, name, inodes[name])
+      return [name, { with: tenant ? "tenant" : "nobody", others }]
+    }),
+  ) as Sharing & Record<(typeof NAMESPACES)[number], Sharing[string]>
+}
+
+function privileges(status: StatusFields, file: (name: string) => string) {
+  const uidMap = parseIdMap(file("uid_map"))
+  const line = uidMap.find(({ outside, count }) => status.effectiveUid >= outside && status.effectiveUid < outside + count)
+  return {
     user: {
       uid_map: uidMap,
       gid_map: parseIdMap(file("gid_map")),
@@ -98,41 +210,26 @@ async function read({ record, init, paused, cgroups, versions }: ReadOutInput): 
     },
     capabilities: status.capabilities,
     no_new_privileges: status.noNewPrivileges,
-    seccomp: {
-      mode: status.seccomp,
-      filters: status.seccompFilters,
-      sha256: status.seccomp === "filter" && !paused ? await readFilterSha256(init.pid) : null,
-    },
-    mounts: mounts.map(({ target, type, options }) => ({ target, type, options })),
-    masked_paths: mounts.filter(isMask).map(({ target }) => target),
-    read_only_paths: mounts
-      .filter(({ type, root, options }) => type === "proc" && root !== "/" && options.includes("ro"))
-      .map(({ target }) => target),
-    limits: {
-      cpus: limits.cpus,
-      memory_bytes: limits.memoryBytes,
-      memory_swap_bytes: limits.memorySwapBytes,
-      pids: limits.pids,
-      disk_bytes: null,
-      open_files: Number(/^Max open files\s+(\d+)/m.exec(file("limits"))?.[1] ?? Number.NaN) || null,
-      io: {},
-      cgroup_version: cgroups.layout.version === 2 ? "2" : "1",
-    },
-    devices: [],
-    network: {
-      mode: interfaces.some((name) => name !== "lo") ? "nat" : "loopback",
-      interfaces,
-      egress: record.network.egress,
-      egress_bytes_per_second: null,
-      ingress_bytes_per_second: null,
-      rules: [],
-    },
+    seccomp: { mode: status.seccomp, filters: status.seccompFilters, sha256: null },
   }
 }
 
-function namespaceOf(pid: number, name: string): Reading["namespaces"][string] {
-  const inode = statSync(`/proc/${pid}/ns/${name}`).ino
-  return { inode, shared_with: inode === statSync(`/proc/self/ns/${name}`).ino ? "host" : "nobody" }
+function cgroupLimits(cgroups: Cgroups, { run_id }: HostRecord) {
+  const limits = cgroups.limits(run_id)
+  return {
+    cpus: limits.cpus,
+    memory_bytes: limits.memoryBytes,
+    memory_swap_bytes: limits.memorySwapBytes,
+    pids: limits.pids,
+    io: cgroups.io(run_id),
+    cgroup_version: cgroups.layout.version === 2 ? ("2" as const) : ("1" as const),
+  }
+}
+
+/** The size of the file system that a process writes its root to: what `df` says inside. */
+function fileSystemBytes(pid: number): number {
+  const { bsize, blocks } = statfsSync(`/proc/${pid}/root`)
+  return bsize * blocks
 }
 
 /** Runtimes hide a file under the null device and a directory under an empty read-only tmpfs. */

@@ -1,5 +1,5 @@
 /** The part of the verdict about how much: limits of the cgroup, of files and disk, and the network's policy and rates. Pure. */
-import type { DiskIo, Egress, Network } from "../../schema/container.ts"
+import type { DiskIo, Egress } from "../../schema/container.ts"
 import type { Expected, Reading } from "./verdict.ts"
 
 /** A quota is kept in whole microseconds of a period of 100 ms. */
@@ -23,8 +23,9 @@ export function limitDeviations(read: Reading, { limits, inOwnCgroup, promise }:
     found.push(`the memory limit is ${memory_bytes ?? "off"}, not ${limits.memory_bytes}`)
   } else if (memory_swap_bytes !== null && memory_swap_bytes > memory_bytes) found.push("swap may be used")
   if (pids !== limits.pids) found.push(`the process limit is ${pids ?? "off"}, not ${limits.pids}`)
-  if (disk_bytes === null || disk_bytes > limits.disk_bytes || disk_bytes < limits.disk_bytes * LEAST_DISK_SHARE) {
-    found.push(`the disk limit is ${disk_bytes ?? "off"}, not ${limits.disk_bytes}`)
+  const disk = limits.disk_bytes
+  if (disk !== null && (disk_bytes === null || disk_bytes > disk || disk_bytes < disk * LEAST_DISK_SHARE)) {
+    found.push(`the disk limit is ${disk_bytes ?? "off"}, not ${disk}`)
   }
   // A process may lower its own.
   if (promise.openFiles && (open_files === null || open_files > limits.open_files)) {
@@ -53,10 +54,10 @@ function ioDeviations(read: DiskIo, asked: DiskIo): string[] {
 /** The kernel keeps rates in its own units. */
 const RATE_TOLERANCE = 0.01
 
-export function networkDeviations(read: Reading["network"], asked: Network | null): string[] {
-  const allowed = asked === null || asked.egress !== "none" ? ["lo", "eth0"] : ["lo"]
+export function networkDeviations(read: Reading["network"], { network: asked, networkDescribed }: Expected): string[] {
+  const allowed = asked.egress === "none" ? ["lo"] : ["lo", "eth0"]
   const found = read.interfaces.filter((name) => !allowed.includes(name)).map((name) => `the interface ${name} is seen`)
-  if (asked === null) return found
+  if (!networkDescribed) return found
   if (egressText(read.egress) !== egressText(asked.egress)) {
     found.push(`outbound traffic is ${egressText(read.egress)}, not ${egressText(asked.egress)}`)
   }

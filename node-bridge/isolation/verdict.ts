@@ -13,9 +13,13 @@ export interface Expected {
   readonly idRange: { readonly hostBase: number; readonly size: number }
   readonly capabilities: readonly Capability[]
   /** What the run asked; `pids` as its cgroup has it. */
-  readonly limits: Pick<Resources, "cpus" | "memory_bytes" | "pids" | "disk_bytes" | "open_files" | "io">
-  /** Null: the host's side of the network was not looked at. */
-  readonly network: Network | null
+  readonly limits: Pick<Resources, "cpus" | "memory_bytes" | "pids" | "open_files" | "io"> & {
+    /** Null: it has no disk of its own, or that was not looked at. */
+    readonly disk_bytes: number | null
+  }
+  readonly network: Network
+  /** Whether the host's side of the network was looked at, or only what the container has of it. */
+  readonly networkDescribed: boolean
   readonly readOnly: boolean
   /** Of the compiled filter, where we compiled it. */
   readonly filterSha256: string | null
@@ -43,7 +47,7 @@ export function deviationsOf(read: Reading, expected: Expected): string[] {
     ...mountDeviations(read, expected),
     ...deviceDeviations(read, expected),
     ...limitDeviations(read, expected),
-    ...networkDeviations(read.network, expected.network),
+    ...networkDeviations(read.network, expected),
     ...expected.companions,
   ]
 }
@@ -132,6 +136,8 @@ function deviceDeviations(read: Reading, { promise, devices }: Expected): string
     if (granted.has(path)) return []
     const standard = promise.devices[path]
     if (standard === undefined) return [`${path} is a device and was not granted`]
-    return standard === null || standard === `${type} ${major}:${minor}` ? [] : [`${path} is another device: ${type} ${major}:${minor}`]
+    return standard === null || standard === `${type} ${major}:${minor}`
+      ? []
+      : [`${path} is another device: ${type} ${major}:${minor}`]
   })
 }

@@ -67,9 +67,6 @@ export const WRITABLE_MOUNTS: readonly OciMount[] = ["/tmp", "/run"].map((destin
 /** Bound over the image's own; the bridge writes them, the container reads them. */
 export const ETC_FILES = ["hosts", "hostname", "resolv.conf"] as const
 
-/** Open files: enough for a busy server, little enough that no host's own limit refuses it. */
-export const MAX_OPEN_FILES = 20_000
-
 /** Above every process of the platform: when the machine is out of memory, containers go first. */
 export const OOM_SCORE_ADJ = 500
 

@@ -11,7 +11,6 @@ import {
   CPU_PERIOD_MICROSECONDS,
   ETC_FILES,
   MASKED_PATHS,
-  MAX_OPEN_FILES,
   NAMESPACES,
   OOM_SCORE_ADJ,
   READ_ONLY_PATHS,
@@ -41,8 +40,6 @@ export interface SpecInput {
   readonly host: {
     readonly architecture: "amd64" | "arm64"
     readonly cgroupVersion: 1 | 2
-    /** The bridge's own hard limit of open files: a runtime without CAP_SYS_RESOURCE cannot go above it. */
-    readonly maxOpenFiles: number
   }
   /** The compiled filter for runtimes that take one (crun), base64; null: the runtime compiles the list itself. */
   readonly seccompBpf: string | null
@@ -53,7 +50,7 @@ export const cgroupPathOf = (runId: string) => `${CGROUP_PARENT}/${runId}`
 export function composeSpec(input: SpecInput): OciSpec {
   const { run, user, paths, host, range } = input
   const mapping = [{ containerID: 0, hostID: range.hostBase, size: range.size }]
-  const openFiles = Math.min(MAX_OPEN_FILES, host.maxOpenFiles)
+  const openFiles = run.spec.resources.open_files
   return {
     ociVersion: "1.0.2",
     process: {

@@ -7,6 +7,8 @@ import { join } from "node:path"
 import { setTimeout as delay } from "node:timers/promises"
 import type { RunId } from "../../schema/ids.ts"
 import { cgroupPathOf } from "../oci/spec.ts"
+import type { DiskIo } from "../../schema/container.ts"
+import { readDiskIo } from "./cgroup-io.ts"
 import type { CgroupLayout } from "./cgroup-layout.ts"
 
 /** conmon does nothing but copy output; a container that floods its log burns this much of one processor and no more. */
@@ -76,6 +78,15 @@ export class Cgroups {
       memorySwapBytes: bounded(this.#read("memory", runId, "memory.memsw.limit_in_bytes")),
       pids: bounded(this.#read("pids", runId, "pids.max")),
     }
+  }
+
+  io(runId: RunId): DiskIo {
+    return readDiskIo(this.layout.version, (file) => this.#read("blkio", runId, file))
+  }
+
+  /** The v1 device controller's rules as the kernel prints them; null on v2, where a program decides that cannot be read. */
+  deviceRules(runId: RunId): string | null {
+    return this.layout.version === 2 ? null : this.#read("devices", runId, "devices.list")
   }
 
   /** The pids in the run's cgroup, children of it included. Empty when there is none. */

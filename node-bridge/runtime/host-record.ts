@@ -5,10 +5,11 @@
  */
 import { readFileSync, renameSync, writeFileSync } from "node:fs"
 import { z } from "zod"
-import { Network, Profile, SignalName } from "../../schema/container.ts"
+import { Capability, Network, Profile, Resources, SignalName } from "../../schema/container.ts"
 import { RunId, TenantId } from "../../schema/ids.ts"
 import { Exit, Reason } from "../../schema/protocol.ts"
 import type { Outcome } from "./controller.ts"
+import { RUNTIME_NAMES } from "./runtimes.ts"
 
 const Identity = z.object({ pid: z.int(), startTicks: z.number() })
 
@@ -16,7 +17,7 @@ export const HostRecord = z.object({
   run_id: RunId,
   tenant_id: TenantId,
   profile: Profile,
-  runtime: z.enum(["crun", "runc"]),
+  runtime: z.enum(RUNTIME_NAMES),
   image_digest: z.string(),
   boot_id: z.string(),
   stop_signal: SignalName.nullable(),
@@ -24,8 +25,11 @@ export const HostRecord = z.object({
   address: z.string().nullable(),
   host_base: z.int(),
   read_only: z.boolean(),
-  /** What was asked for, in the cgroup's terms: the isolation read-out holds the kernel's figures against these. */
-  limits: z.object({ cpus: z.number(), memory_bytes: z.int(), pids: z.int() }),
+  /** What was asked for: the isolation read-out holds the kernel's figures against these. */
+  limits: Resources.pick({ cpus: true, memory_bytes: true, pids: true, open_files: true, io: true }).strip(),
+  capabilities: z.array(Capability),
+  /** The size of the run's own disk; null where its root is on the host's. */
+  disk_bytes: z.int().nullable(),
   uid: z.int(),
   /** Set once the container was created; its process then waits for the runtime's `start`. */
   init: Identity.nullable(),

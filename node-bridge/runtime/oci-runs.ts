@@ -14,7 +14,11 @@ import type { RunId } from "../../schema/ids.ts"
 import type { Isolation } from "../../schema/isolation.ts"
 import type { Device, ProfileOffer } from "../../schema/node.ts"
 import type { Assignment, Condition, LogEntry, LogOptions } from "../../schema/protocol.ts"
-import { readIsolation } from "../isolation/read-out.ts"
+import { NamespaceCensus } from "../isolation/census.ts"
+import { findDeviations, readIsolation } from "../isolation/read-out.ts"
+import type { LookInput } from "../isolation/read-out.ts"
+import { IsolationWatch } from "../isolation/watch.ts"
+import type { IsolationWatchOptions } from "../isolation/watch.ts"
 import type { Log } from "../log.ts"
 import { explain } from "../log.ts"
 import type { CreateNamespaces } from "../mount/create-namespaces.ts"
@@ -46,6 +50,11 @@ const INSTALL_DIR = join(import.meta.dirname, "../..")
 const CREATE_TIMEOUT_MS = 30_000
 /** Rotation looks at every live run's log this often: at the monitor's capped speed a file grows by some 10 MiB meanwhile. */
 const ROTATE_EVERY_MS = 1_000
+/** As the protocol bounds a reason. */
+const MAX_REASON_CHARS = 2_048
+
+const notRunning = () => new ControllerError("not_running", "The container is not running.")
+
 export interface OciHost extends PrepareHost, TeardownTools {
   readonly parts: Parts
   readonly host: HostPaths
@@ -54,6 +63,7 @@ export interface OciHost extends PrepareHost, TeardownTools {
   readonly happenings: Happenings
   readonly log: Log
   readonly versions: Readonly<Record<string, string>>
+  readonly isolationWatch?: Pick<IsolationWatchOptions, "everyMs" | "firstLookMs">
 }
 
 export class OciController implements Controller {
@@ -64,6 +74,8 @@ export class OciController implements Controller {
   readonly #prepared = new Map<RunId, PreparedRun>()
   readonly #observer: RunObserver
   readonly #rotation: NodeJS.Timeout
+  readonly #census = new NamespaceCensus()
+  readonly #watch: IsolationWatch
   readonly #closeParts: () => Promise<void>
 
   constructor(host: OciHost, closeParts: () => Promise<void>) {
@@ -74,6 +86,12 @@ export class OciController implements Controller {
     this.#observer = new RunObserver(host, (runId) => this.#prepared.has(runId))
     this.#rotation = setInterval(() => this.#rotateLogs(), ROTATE_EVERY_MS)
     this.#rotation.unref()
+    this.#watch = new IsolationWatch({
+      look: (runId) => findDeviations(this.#lookAt(runId)),
+      deviated: (runId, deviations) => this.#deviated(runId, deviations),
+      log: host.log,
+      ...host.isolationWatch,
+    })
   }
 
   get devices(): readonly Device[] {
@@ -99,6 +117,7 @@ export class OciController implements Controller {
       if (record?.init && record.boot_id === this.#on.bootId && isAlive(record.init)) {
         live.push({ ...record, init: record.init })
         this.#on.parts.images.retain(record.image_digest, runId)
+        this.#watch.add(runId)
       }
     }
     await this.#on.parts.network.recover(
@@ -164,6 +183,7 @@ export class OciController implements Controller {
       })
       const started_at_ms = Date.now()
       writeRecord(paths.record, { ...created, started_at_ms })
+      this.#watch.add(runId)
       return { started_at_ms, timings: watch.timings }
     } catch (error) {
       throw this.#asControllerError(error, "start_failed", "The host could not start the container.")
@@ -223,7 +243,7 @@ export class OciController implements Controller {
 
   async #freeze(runId: RunId, frozen: boolean): Promise<void> {
     const seen = await this.inspect(runId)
-    if (seen.kind !== "running") throw new ControllerError("not_running", "The container is not running.")
+    if (seen.kind !== "running") throw notRunning()
     if (seen.paused === frozen) return
     try {
       await this.#on.cgroups.freeze(runId, frozen)
@@ -253,6 +273,8 @@ export class OciController implements Controller {
 
   async release(runId: RunId): Promise<void> {
     const paths = this.#paths(runId)
+    this.#watch.remove(runId)
+    this.#census.forget(runId)
     this.#prepared.get(runId)?.lower.release()
     this.#prepared.delete(runId)
     if (this.#isThere(runId)) {
@@ -288,18 +310,29 @@ export class OciController implements Controller {
   }
 
   async isolation(runId: RunId): Promise<Isolation> {
-    const record = readRecord(this.#paths(runId).record)
     const seen = await this.inspect(runId)
-    if (record?.init == null || seen.kind !== "running") throw new ControllerError("not_running", "The container is not running.")
-    const { cgroups, seccompBpf, versions } = this.#on
+    if (seen.kind !== "running") throw notRunning()
+    const { seccompBpf } = this.#on
     return readIsolation({
-      record,
-      init: record.init,
+      ...this.#lookAt(runId),
       paused: seen.paused,
-      cgroups,
-      versions,
       expectedFilter: seccompBpf === null ? null : Buffer.from(seccompBpf, "base64"),
+      network: null,
     })
+  }
+
+  #lookAt(runId: RunId): LookInput {
+    const record = readRecord(this.#paths(runId).record)
+    if (record?.init == null || record.boot_id !== this.#on.bootId) throw notRunning()
+    const { cgroups, versions } = this.#on
+    return { record, init: record.init, cgroups, versions, census: this.#census }
+  }
+
+  #deviated(runId: RunId, deviations: readonly string[]): void {
+    this.#on.log.error("a container is less confined than promised", { run: runId, deviations: deviations.join("; ") })
+    const message = `The container is less confined than its profile promises: ${deviations.join("; ")}.`
+    const reason = { code: "isolation_deviated", message: message.slice(0, MAX_REASON_CHARS) }
+    this.#on.happenings.notice({ run_id: runId, kind: "isolation_deviated", at_ms: Date.now(), reason })
   }
 
   async maintain(liveImages: ReadonlySet<string>): Promise<void> {
@@ -325,6 +358,7 @@ export class OciController implements Controller {
 
   async close(): Promise<void> {
     clearInterval(this.#rotation)
+    this.#watch.close()
     this.#observer.close()
     for (const { lower } of this.#prepared.values()) lower.release()
     this.#prepared.clear()

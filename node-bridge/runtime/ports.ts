@@ -7,6 +7,7 @@
  */
 import type { RunId, TenantId } from "../../schema/ids.ts"
 import type { Network as NetworkLimits } from "../../schema/container.ts"
+import type { Isolation } from "../../schema/isolation.ts"
 
 /** What an image says about how to run it: the `config` object of the OCI image specification, absent fields made empty. */
 export interface ImageConfig {
@@ -75,6 +76,24 @@ export interface RootMounts {
   idmapped(rootDir: string, range: IdRange): Promise<HeldPath>
 }
 
+/** What a run may write to: a file system of its own, or a part of one, that ends where its quota does. */
+export interface Disks {
+  /** What holds the quota. */
+  readonly kind: "image" | "project_quota"
+  /**
+   * A directory with `upper/` and `work/`, empty, owned by the host id `owner`. It is the caller's while held; a mount made of
+   * it keeps it after that. Throws `ControllerError`.
+   */
+  take(runId: RunId, bytes: number, owner: number): Promise<HeldPath>
+  /** Frees what is left of a run's disk once its mounts are gone; idempotent. */
+  release(runId: RunId): Promise<void>
+  /** After a restart: frees the disks of all runs but these. */
+  recover(live: readonly RunId[]): Promise<void>
+  /** Makes disks ahead of need. */
+  refill(): Promise<void>
+  close(): Promise<void>
+}
+
 export interface Network {
   readonly netnsPath: string
   /** The container's IPv4 address; null with loopback only. */
@@ -82,6 +101,12 @@ export interface Network {
   /** Name servers that the container can reach, for its resolv.conf. */
   readonly nameservers: readonly string[]
 }
+
+/** The host's side of a run's network as the kernel has it now. */
+export type NetworkDescription = Pick<
+  Isolation["network"],
+  "egress" | "egress_bytes_per_second" | "ingress_bytes_per_second" | "rules"
+>
 
 export interface NetworkPool {
   /** The run's network; the same again when it was taken before and not released. */

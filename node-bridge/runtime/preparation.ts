@@ -60,6 +60,10 @@ export async function prepareRun(
   signal: AbortSignal,
 ): Promise<PreparedRun> {
   const { spec } = run
+  if (spec.resources.open_files > host.maxOpenFiles) {
+    const message = `This node can give a process ${host.maxOpenFiles} open files at most.`
+    throw new ControllerError("open_files_unavailable", message)
+  }
   const image = await watch.time("image", () => imageOf(signal))
   parts.images.retain(image.digest, run.run_id)
   signal.throwIfAborted()
@@ -106,6 +110,8 @@ export async function prepareRun(
         host_base: range.hostBase,
         read_only: spec.read_only,
         limits: spec.resources,
+        capabilities: spec.capabilities,
+        disk_bytes: null,
         uid: user.value.uid,
         init: null,
         monitor: null,

@@ -1,11 +1,17 @@
 import { expect, test } from "vitest"
 import {
+  accessTo,
   capabilityNames,
+  deviceNumber,
   parseCgroupPaths,
+  parseDeviceRules,
   parseIdMap,
   parseMountinfo,
+  parseOpenFiles,
   parseStatus,
 } from "../../../node-bridge/isolation/proc-text.ts"
+import { promiseOf } from "../../../node-bridge/isolation/promise.ts"
+import { readDiskIo } from "../../../node-bridge/runtime/cgroup-io.ts"
 import { deviationsOf } from "../../../node-bridge/isolation/verdict.ts"
 import type { Expected, Reading } from "../../../node-bridge/isolation/verdict.ts"
 import { CAPABILITIES, NAMESPACES } from "../../../node-bridge/oci/hardened.ts"
@@ -47,30 +53,40 @@ const aReading = (changes: Partial<Reading> = {}): Reading => ({
     memory_bytes: 8192,
     memory_swap_bytes: 8192,
     pids: 5,
-    disk_bytes: null,
+    disk_bytes: 990_000,
     open_files: 1024,
-    io: {},
+    io: { weight: 200 },
     cgroup_version: "2",
   },
-  devices: [],
+  devices: [
+    { path: "/dev/null", type: "c", major: 1, minor: 3, access: "rwm" },
+    { path: "/dev/kvm", type: "c", major: 10, minor: 232, access: "rw" },
+  ],
   network: {
     mode: "nat",
     interfaces: ["eth0", "lo"],
     egress: "open",
     egress_bytes_per_second: null,
-    ingress_bytes_per_second: null,
+    ingress_bytes_per_second: 5000,
     rules: [],
   },
   ...changes,
 })
 const expected: Expected = {
+  promise: promiseOf("hardened"),
   idRange: { hostBase: BASE, size: 65_536 },
-  limits: { cpus: 1, memory_bytes: 8192, pids: 5 },
-  egress: "open",
+  capabilities: [...CAPABILITIES],
+  limits: { cpus: 1, memory_bytes: 8192, pids: 5, disk_bytes: 1_000_000, open_files: 1024, io: { weight: 200 } },
+  network: { egress: "open", ingress_bytes_per_second: 5000 },
+  networkDescribed: true,
   readOnly: false,
   filterSha256: "f",
   existingPaths: new Set(["/proc/kcore", "/proc/sys"]),
   inOwnCgroup: true,
+  sharedWithOthers: [],
+  devices: ["/dev/kvm"],
+  mounts: [],
+  companions: [],
 }
 
 test("a reading that holds has no deviation", () => {
@@ -132,10 +148,105 @@ test.each<[string, Partial<Reading>, Partial<Expected>, string]>([
   ["no limit", { limits: { ...read.limits, cpus: null } }, {}, "the processor limit is off, not 1"],
   ["swap", { limits: { ...read.limits, memory_swap_bytes: 9000 } }, {}, "swap may be used"],
   ["an interface", { network: { ...read.network, interfaces: ["lo", "docker0"] } }, {}, "the interface docker0 is seen"],
-  ["a network that was not to be", {}, { egress: "none" }, "the interface eth0 is seen"],
+  ["a network that was not to be", {}, { network: { egress: "none" } }, "the interface eth0 is seen"],
+  ["an open network", {}, { network: { egress: ["10.0.0.0/8"] } }, "outbound traffic is open, not 10.0.0.0/8"],
+  ["a rate taken off", { network: { ...read.network, ingress_bytes_per_second: null } }, {}, "the ingress rate is off, not 5000"],
+  ["a rate too many", { network: { ...read.network, egress_bytes_per_second: 7 } }, {}, "the egress rate is 7, not off"],
+  ["a capability that this run was not given", {}, { capabilities: [] }, "CAP_CHOWN is in the effective set"],
+  ["another tenant in its namespace", {}, { sharedWithOthers: ["ipc"] }, "the ipc namespace is shared with another tenant"],
+  ["no disk of its own", { limits: { ...read.limits, disk_bytes: 2_000_000 } }, {}, "the disk limit is 2000000, not 1000000"],
+  ["more open files", { limits: { ...read.limits, open_files: null } }, {}, "the limit of open files is off, not 1024"],
+  ["a disk weight", { limits: { ...read.limits, io: {} } }, {}, "the disk weight is 100, not 200"],
+  [
+    "a disk limit taken off",
+    {},
+    { limits: { ...expected.limits, io: { weight: 200, read_bytes_per_second: 9 } } },
+    "the limit of bytes read a second is off, not 9",
+  ],
+  [
+    "a device that was not granted",
+    { devices: [{ path: "/dev/fuse", type: "c", major: 10, minor: 229, access: "" }] },
+    {},
+    "/dev/fuse is a device and was not granted",
+  ],
+  [
+    "a standard name for another device",
+    { devices: [{ path: "/dev/null", type: "b", major: 8, minor: 0, access: "rw" }] },
+    {},
+    "/dev/null is another device: b 8:0",
+  ],
+  ["a stranger in its cgroup", {}, { companions: ["a process is strange"] }, "a process is strange"],
   ["the wrong cgroup", {}, { inOwnCgroup: false }, "the process is not in its own cgroup"],
 ])("%s is a deviation", (_what, changes, promised, sentence) => {
   expect(deviationsOf(aReading(changes), { ...expected, ...promised }).join("; ")).toContain(sentence)
+})
+
+test("stricter than promised is no deviation, and what was not looked at is none", () => {
+  const none = { effective: [], permitted: [], bounding: [], inheritable: [], ambient: [] }
+  const strict = aReading({
+    capabilities: none,
+    limits: { ...read.limits, open_files: 20 },
+    seccomp: { ...read.seccomp, sha256: null },
+  })
+  expect(deviationsOf(strict, expected)).toEqual([])
+  const unread = aReading({ network: { ...read.network, egress: "none", ingress_bytes_per_second: null } })
+  expect(deviationsOf(unread, { ...expected, networkDescribed: false })).toEqual([])
+})
+
+const SENTRY = ["CAP_SYS_ADMIN", "CAP_SYS_CHROOT", "CAP_SYS_PTRACE"]
+const aSentry = (changes: Partial<Reading> = {}): Reading =>
+  aReading({
+    profile: "sandboxed",
+    namespaces: { ...read.namespaces, pid: { inode: 1, shared_with: "host" }, cgroup: { inode: 1, shared_with: "host" } },
+    user: {
+      uid_map: [{ inside: 65_534, outside: 65_534, count: 1 }],
+      gid_map: [{ inside: 65_534, outside: 65_534, count: 1 }],
+      runs_as_uid_inside: 65_534,
+      root_is_host_root: false,
+    },
+    capabilities: { effective: SENTRY, permitted: SENTRY, inheritable: SENTRY, ambient: SENTRY, bounding: ["CAP_MKNOD"] },
+    mounts: [mount("/", ["ro"])],
+    devices: [],
+    network: { ...read.network, mode: "loopback", interfaces: ["lo"], egress: "none", ingress_bytes_per_second: null },
+    ...changes,
+  })
+const ofSentry: Expected = { ...expected, promise: promiseOf("sandboxed"), network: { egress: "none" }, devices: [] }
+
+test("the sentry of a sandboxed run is held to its own promise", () => {
+  expect(deviationsOf(aSentry(), ofSentry)).toEqual([])
+  expect(deviationsOf(aSentry({ mounts: [mount("/", ["rw"])] }), ofSentry)).toEqual(["/ is not mounted ro"])
+  expect(deviationsOf(aSentry({ mounts: [mount("/", ["ro"]), mount("/host", ["ro"])] }), ofSentry)).toHaveLength(1)
+  expect(deviationsOf(aSentry({ user: read.user }), ofSentry)).toEqual([
+    "user ids are not mapped to nobody's id alone",
+    "group ids are not mapped to nobody's id alone",
+  ])
+  expect(
+    deviationsOf(aSentry({ namespaces: { ...read.namespaces, network: { inode: 1, shared_with: "host" } } }), ofSentry),
+  ).toEqual(["the network namespace is the host's"])
+  expect(deviationsOf(aSentry({ devices: read.devices }), ofSentry)).toHaveLength(2)
+})
+
+test("a device's access is what the rules of its cgroup add up to", () => {
+  const rules = parseDeviceRules("c 1:3 rw\nc *:* m\nb 8:0 r\n")
+  expect(accessTo(rules, { type: "c", major: 1, minor: 3 })).toBe("rwm")
+  expect(accessTo(rules, { type: "b", major: 8, minor: 0 })).toBe("r")
+  expect(accessTo(rules, { type: "b", major: 8, minor: 1 })).toBe("")
+  expect(accessTo(parseDeviceRules("a *:* rwm"), { type: "b", major: 8, minor: 1 })).toBe("rwm")
+  expect(deviceNumber(0x103)).toEqual({ major: 1, minor: 3 })
+  expect(deviceNumber(((0x12345 << 8) >>> 0) & 0xfff00)).toEqual({ major: 0x345, minor: 0 })
+  expect(parseOpenFiles("Max open files            1024                 4096                 files\n")).toBe(4096)
+})
+
+test("disk limits are read in the words of either cgroup version", () => {
+  const v1: Record<string, string> = {
+    "blkio.throttle.read_bps_device": "254:0 2000\n254:16 1000",
+    "blkio.throttle.write_iops_device": "254:0 7",
+    "blkio.throttle.write_bps_device": "",
+    "blkio.bfq.weight": "100",
+  }
+  expect(readDiskIo(1, (file) => v1[file] ?? null)).toEqual({ read_bytes_per_second: 1000, write_operations_per_second: 7 })
+  const v2: Record<string, string> = { "io.max": "8:0 rbps=max wbps=50 riops=max wiops=max\n", "io.weight": "default 300\n" }
+  expect(readDiskIo(2, (file) => v2[file] ?? null)).toEqual({ write_bytes_per_second: 50, weight: 300 })
 })
 
 test("the kernel's texts are read as they are", () => {

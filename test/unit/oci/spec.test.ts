@@ -19,7 +19,7 @@ function anInput(
     user: { uid: 0, gid: 0, additionalGids: [], home: "/root" },
     range: { hostBase: 1_879_048_192, size: 65_536 },
     paths: { root: "/m/root", sys: "/m/sys", etc: "/m/etc", netns: "/proc/7/fd/20", userns: "/proc/7/fd/21" },
-    host: { architecture: "amd64", cgroupVersion: 1, maxOpenFiles: 1_048_576 },
+    host: { architecture: "amd64", cgroupVersion: 1 },
     seccompBpf: "AAAA",
     ...rest,
   }
@@ -62,7 +62,7 @@ test("limits are in the kernel's units and within its bounds", () => {
   expect(resourcesOf(1024, 8 << 20, 1).cpu.shares).toBe(262_144)
 })
 
-test("open files never exceed what the bridge itself may open", () => {
-  const limits = composeSpec(anInput({ host: { ...anInput().host, maxOpenFiles: 4096 } })).process.rlimits
+test("open files are what was asked, and cannot be raised", () => {
+  const limits = composeSpec(anInput({ spec: { resources: { open_files: 4096 } } })).process.rlimits
   expect(limits[0]).toEqual({ type: "RLIMIT_NOFILE", soft: 4096, hard: 4096 })
 })
