@@ -1,0 +1,39 @@
+/**
+ * What a node may promise of its disk, and when it must promise no more. Disks are sparse: a promise takes no space until it
+ * is used, so promises are counted against the size of the disk, and the space that is really free is watched beside them.
+ * Pure.
+ */
+import type { Condition } from "../../schema/protocol.ts"
+import { GIB, MIB } from "../../schema/container.ts"
+
+export interface Space {
+  readonly totalBytes: number
+  /** What anybody but root may still take. */
+  readonly freeBytes: number
+}
+
+/** Of the file system: images, logs and the journal grow there too. */
+const RESERVED_SHARE = 0.1
+
+/**
+ * Bytes that runs may be promised. What live runs have written is theirs already: a bridge that starts among them must offer
+ * as much as one that starts alone. `overcommit` above 1 bets that not all fill their disks.
+ */
+export function promisable(space: Space, liveBytes: number, overcommit: number): number {
+  const free = space.freeBytes + liveBytes - space.totalBytes * RESERVED_SHARE
+  return Math.max(Math.floor(free * overcommit), MIB)
+}
+
+/** Under the floor nothing new is taken: what runs here may still fill what it was promised, and images must be able to come. */
+const FLOOR_SHARE = 0.05
+const MOST_FLOOR_BYTES = 10 * GIB
+/** The condition ends only well above the floor, or it would come and go with every log line. */
+const RECOVERED = 1.25
+
+/** `pressed` is what the last look found. */
+export function pressureOf({ totalBytes, freeBytes }: Space, pressed: boolean): Condition {
+  const floor = Math.min(totalBytes * FLOOR_SHARE, MOST_FLOOR_BYTES) * (pressed ? RECOVERED : 1)
+  if (freeBytes >= floor) return { accepting: true, reason: null }
+  const left = Math.floor(freeBytes / MIB)
+  return { accepting: false, reason: { code: "disk_pressure", message: `The node's disk has only ${left} MiB left.` } }
+}

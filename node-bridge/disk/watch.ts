@@ -1,0 +1,87 @@
+/**
+ * Looks at the disks of live runs and at the host's own every few seconds: some 20 µs for each run. A run whose disk filled up
+ * is told once for each filling; what fills and empties between two looks is not seen.
+ */
+import type { RunId } from "../../schema/ids.ts"
+import type { Condition, Notice } from "../../schema/protocol.ts"
+import type { Log } from "../log.ts"
+import { explain } from "../log.ts"
+import type { ProcessIdentity } from "../runtime/process-identity.ts"
+import { pressureOf } from "./capacity.ts"
+import { look, sentence } from "./fill.ts"
+import type { Fill } from "./fill.ts"
+import { spaceOf, usageOf } from "./space.ts"
+
+const LOOK_EVERY_MS = 3_000
+
+export interface DiskWatchOptions {
+  readonly stateDir: string
+  readonly log: Log
+  readonly notice: (notice: Omit<Notice, "id">) => void
+  readonly condition: (condition: Condition) => void
+  readonly everyMs?: number
+}
+
+interface Watched {
+  readonly process: ProcessIdentity
+  fill: Fill
+}
+
+export class DiskWatch {
+  readonly #options: DiskWatchOptions
+  readonly #runs = new Map<RunId, Watched>()
+  readonly #timer: NodeJS.Timeout
+  #pressed = false
+  #looking: Promise<void> | null = null
+
+  constructor(options: DiskWatchOptions) {
+    this.#options = options
+    this.#timer = setInterval(() => void this.look(), options.everyMs ?? LOOK_EVERY_MS)
+    this.#timer.unref()
+  }
+
+  /** `process` is the run's first: its root is the run's disk. A bridge that takes a run over tells of a full disk again. */
+  add(runId: RunId, process: ProcessIdentity): void {
+    this.#runs.set(runId, { process, fill: { full: null } })
+  }
+
+  remove(runId: RunId): void {
+    this.#runs.delete(runId)
+  }
+
+  /** One round; rounds never overlap. */
+  look(): Promise<void> {
+    this.#looking ??= this.#round()
+      .catch((error: unknown) => this.#options.log.warn("could not look at the disks", { error: explain(error) }))
+      .finally(() => {
+        this.#looking = null
+      })
+    return this.#looking
+  }
+
+  close(): void {
+    clearInterval(this.#timer)
+    this.#runs.clear()
+  }
+
+  async #round(): Promise<void> {
+    await this.#lookAtHost()
+    for (const [runId, watched] of this.#runs) {
+      const usage = await usageOf(watched.process)
+      if (usage === null || !this.#runs.has(runId)) continue
+      const { fill, news } = look(watched.fill, usage)
+      watched.fill = fill
+      if (!news || fill.full === null) continue
+      const reason = { code: "disk_full", message: sentence(fill.full, usage) }
+      this.#options.notice({ run_id: runId, kind: "disk_full", at_ms: Date.now(), reason })
+    }
+  }
+
+  async #lookAtHost(): Promise<void> {
+    const condition = pressureOf(await spaceOf(this.#options.stateDir), this.#pressed)
+    if (condition.accepting === !this.#pressed) return
+    this.#pressed = !condition.accepting
+    this.#options.log.warn(this.#pressed ? "the disk is nearly full: takes no new containers" : "the disk has space again", {})
+    this.#options.condition(condition)
+  }
+}
