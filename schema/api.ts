@@ -163,6 +163,7 @@ export const EventData = z.object({
   image_digest: z.string().optional(),
   attempt: z.int().optional(),
   next_run_at: z.iso.datetime().optional(),
+  network: Network.optional(),
 })
 export type EventData = z.infer<typeof EventData>
 
@@ -190,45 +191,46 @@ export const EventsQuery = z.strictObject({
 
 /* Operators. */
 
+const QUOTA = { containers: z.int().min(0), cpus: z.number().min(0), memory_bytes: z.int().min(0) }
 export const Quota = z
   .strictObject({
-    containers: z.int().min(0).default(1000),
-    cpus: z.number().min(0).default(1000),
-    memory_bytes: z
-      .int()
-      .min(0)
-      .default(1024 ** 4),
+    containers: QUOTA.containers.default(1000),
+    cpus: QUOTA.cpus.default(1000),
+    memory_bytes: QUOTA.memory_bytes.default(1024 ** 4),
   })
   .meta({ id: "Quota", description: "What the tenant's containers may ask for in all, from a start until the run has ended." })
 export type Quota = z.infer<typeof Quota>
 
+const POLICY = {
+  capabilities: z
+    .enum(["default", "none"])
+    .meta({ description: "none: no container may have a capability, and one that names some is refused." }),
+  on_deviation: z.enum(["report", "stop"]).meta({
+    description: "What becomes of a run that is found less confined than its profile promises; an event tells of either.",
+  }),
+  vulnerable_nodes: z.enum(["allow", "refuse"]).meta({
+    description:
+      "refuse: nothing is placed on a node whose kernel or runtimes have a known vulnerability, by their version numbers.",
+  }),
+}
 /** What an operator demands of everything that a tenant runs. */
 export const Policy = z
   .strictObject({
-    capabilities: z
-      .enum(["default", "none"])
-      .default("default")
-      .meta({ description: "none: no container may have a capability, and one that names some is refused." }),
-    on_deviation: z
-      .enum(["report", "stop"])
-      .default("report")
-      .meta({
-        description: "What becomes of a run that is found less confined than its profile promises; an event tells of either.",
-      }),
-    vulnerable_nodes: z
-      .enum(["allow", "refuse"])
-      .default("allow")
-      .meta({ description: "refuse: nothing is placed on a node whose kernel or runtimes have a known vulnerability." }),
+    capabilities: POLICY.capabilities.default("default"),
+    on_deviation: POLICY.on_deviation.default("report"),
+    vulnerable_nodes: POLICY.vulnerable_nodes.default("allow"),
   })
-  .meta({ id: "Policy" })
+  .meta({ id: "Policy", description: "A change holds for runs that are placed from then on." })
 export type Policy = z.infer<typeof Policy>
 
 export const TenantCreate = z
   .strictObject({ name: ContainerName, quota: Quota.prefault({}), policy: Policy.prefault({}) })
   .meta({ id: "TenantCreate" })
 export type TenantCreate = z.infer<typeof TenantCreate>
-/** A field left out stays as it is. */
-export const TenantUpdate = z.strictObject({ quota: Quota.optional(), policy: Policy.optional() }).meta({ id: "TenantUpdate" })
+/** A field left out stays as it is (RFC 7396). */
+export const TenantUpdate = z
+  .strictObject({ quota: z.strictObject(QUOTA).partial().optional(), policy: z.strictObject(POLICY).partial().optional() })
+  .meta({ id: "TenantUpdate" })
 export type TenantUpdate = z.infer<typeof TenantUpdate>
 export const Tenant = z
   .object({ id: TenantId, name: z.string(), quota: Quota, policy: Policy, created_at: Time })

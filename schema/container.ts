@@ -97,14 +97,9 @@ export const DiskIo = z
     write_bytes_per_second: rate("Absent: no limit."),
     read_operations_per_second: rate("Absent: no limit."),
     write_operations_per_second: rate("Absent: no limit."),
-    weight: z
-      .int()
-      .min(1)
-      .max(1000)
-      .optional()
-      .meta({
-        description: "Share under contention; 100 is usual. Only nodes whose disk scheduler weighs take such a container.",
-      }),
+    weight: z.int().min(1).max(1000).optional().meta({
+      description: "Share under contention; 100 is usual. Only nodes whose disk scheduler weighs take such a container.",
+    }),
   })
   .meta({ id: "DiskIo" })
 export type DiskIo = z.infer<typeof DiskIo>
@@ -249,8 +244,8 @@ export const ContainerUpdate = z
     network: z
       .strictObject({
         egress: Egress.optional(),
-        egress_bytes_per_second: rate("").nullable(),
-        ingress_bytes_per_second: rate("").nullable(),
+        egress_bytes_per_second: rate("Out of the container. null: no limit.").nullable(),
+        ingress_bytes_per_second: rate("Into the container. null: no limit.").nullable(),
       })
       .optional(),
   })

@@ -17,6 +17,7 @@ export const ERRORS = {
   unauthenticated: { status: 401, retryable: false, title: "A valid token is needed" },
   token_expired: { status: 401, retryable: false, title: "The token has expired" },
   forbidden: { status: 403, retryable: false, title: "The token does not allow this" },
+  policy_refused: { status: 403, retryable: false, title: "The operator's policy does not allow this" },
   not_found: { status: 404, retryable: false, title: "There is no such thing" },
   method_not_allowed: { status: 405, retryable: false, title: "This address does not take that method" },
   wait_timeout: { status: 408, retryable: true, title: "The status was not reached in time" },

@@ -9,6 +9,7 @@ export const FEATURES = [
   "bandwidth",
   "seccomp",
   "io_limits",
+  "buffered_io_limits",
   "io_weight",
   "accelerators",
   "pause",
@@ -29,6 +30,7 @@ export function featuresFor({
     bandwidth: rates.some((rate) => rate !== undefined),
     seccomp: seccomp.deny.length > 0,
     io_limits: Object.values(limits).some((limit) => limit !== undefined),
+    buffered_io_limits: false, // without it the limits hold for direct and synced I/O, which a warning tells
     io_weight: weight !== undefined,
     accelerators: resources.accelerators.length > 0,
     pause: false, // asked for later, by the call itself

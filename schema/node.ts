@@ -39,12 +39,14 @@ export const NodeFacts = z.strictObject({
   architecture: z.enum(["amd64", "arm64"]),
   capacity: Capacity,
   labels: Labels,
-  profiles: z.array(ProfileOffer),
+  profiles: z.array(ProfileOffer).max(8),
   devices: z.array(Device).max(1024),
   /** The most open files that a process here can be given. */
   max_open_files: z.int().positive(),
   /** kernel, crun, runc, conmon, … by name, as each prints its own version. */
-  versions: z.record(z.string(), z.string().max(256)),
+  versions: z
+    .record(z.string().max(64), z.string().max(256))
+    .refine((all) => Object.keys(all).length <= 64, "at most 64 versions"),
 })
 export type NodeFacts = z.infer<typeof NodeFacts>
 

@@ -128,6 +128,7 @@ export const Observation = z.strictObject({
 export type Observation = z.infer<typeof Observation>
 
 export const NOTICE_KINDS = ["isolation_deviated", "accelerator_lost", "disk_full", "logs_throttled"] as const
+export type NoticeKind = (typeof NOTICE_KINDS)[number]
 /** Something that happened to a run without changing its state. Told at least once; `id` tells repeats apart. */
 export const Notice = z.strictObject({
   id: z.string().max(64),
@@ -189,7 +190,7 @@ export const NodeMessage = z.discriminatedUnion("type", [
     gone: z.array(RunId).max(MAX_OBSERVATIONS_PER_REPORT),
     notices: z.array(Notice).max(MAX_OBSERVATIONS_PER_REPORT),
   }),
-  /** Replaces the facts of the hello, when devices came, went or failed. */
+  /** Replaces the facts of the hello, when devices came, went or failed. The cell hears it before a tenant hears a later report. */
   z.strictObject({ type: z.literal("facts"), facts: NodeFacts }),
   z.strictObject({ type: z.literal("condition"), condition: Condition }),
   z.strictObject({ type: z.literal("command_result"), id: z.int(), error: Reason.nullable(), data: z.unknown() }),

@@ -13,7 +13,7 @@ import { apiDocument, describe } from "./openapi.ts"
 import type { Operation } from "./operation.ts"
 import { isScope, run } from "./operation.ts"
 import { createJoinToken, forgetNode, getNode, listNodes } from "./routes/admin-nodes.ts"
-import { createTenant, getTenant, listTenants, mintTenantToken } from "./routes/admin-tenants.ts"
+import { createTenant, getTenant, listTenants, mintTenantToken, updateTenant } from "./routes/admin-tenants.ts"
 import { connectNode } from "./routes/connect-node.ts"
 import { containerActions } from "./routes/container-actions.ts"
 import { containerIsolation } from "./routes/container-isolation.ts"
@@ -25,12 +25,14 @@ import { listContainers } from "./routes/list-containers.ts"
 import { listEvents } from "./routes/list-events.ts"
 import { health, jwks } from "./routes/platform.ts"
 import { removeContainer } from "./routes/remove-container.ts"
+import { updateContainer } from "./routes/update-container.ts"
 import { waitContainer } from "./routes/wait-container.ts"
 
 export const OPERATIONS: readonly Operation[] = [
   createContainer,
   listContainers,
   getContainer,
+  updateContainer,
   removeContainer,
   ...containerActions,
   waitContainer,
@@ -40,6 +42,7 @@ export const OPERATIONS: readonly Operation[] = [
   createTenant,
   listTenants,
   getTenant,
+  updateTenant,
   mintTenantToken,
   listNodes,
   getNode,

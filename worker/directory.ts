@@ -5,8 +5,8 @@
 import { and, asc, eq, gt, isNull, lt, sql } from "drizzle-orm"
 import { drizzle } from "drizzle-orm/d1"
 import type { z } from "zod"
-import { Quota } from "../schema/api.ts"
-import type { TenantCreate } from "../schema/api.ts"
+import { Policy, Quota } from "../schema/api.ts"
+import type { TenantCreate, TenantUpdate } from "../schema/api.ts"
 import { Labels } from "../schema/container.ts"
 import { AppError } from "../schema/errors.ts"
 import { CellId, NodeId, TenantId } from "../schema/ids.ts"
@@ -21,6 +21,9 @@ export interface TenantRow {
   readonly id: TenantId
   readonly name: string
   readonly quota: Quota
+  readonly policy: Policy
+  /** Rises with each change of quota or policy. */
+  readonly revision: number
   readonly createdAtMs: number
 }
 
@@ -62,13 +65,24 @@ export function openDirectory(database: D1Database) {
     },
 
     /** Stores the tenant; the same id again is no error. @throws AppError `name_taken`. */
-    async addTenant(id: TenantId, { name, quota }: TenantCreate, nowMs: number): Promise<TenantRow> {
+    async addTenant(id: TenantId, { name, quota, policy }: TenantCreate, nowMs: number): Promise<TenantRow> {
       await db
         .insert(tenants)
-        .values({ id, name, quota: JSON.stringify(quota), created_at_ms: nowMs })
+        .values({ id, name, quota: JSON.stringify(quota), policy: JSON.stringify(policy), created_at_ms: nowMs })
         .onConflictDoNothing()
       const row = await db.select().from(tenants).where(eq(tenants.name, name)).get()
       if (row?.id !== id) throw new AppError("name_taken", `There is already a tenant named ${name}.`)
+      return tenantOf(row)
+    },
+    /** Merges the change into the row (RFC 7396), in one statement: two operators may change it at once. */
+    async updateTenant(id: string, { quota, policy }: TenantUpdate): Promise<TenantRow> {
+      const change = {
+        quota: sql`json_patch(${tenants.quota}, ${JSON.stringify(quota ?? {})})`,
+        policy: sql`json_patch(${tenants.policy}, ${JSON.stringify(policy ?? {})})`,
+        revision: sql`${tenants.revision} + 1`,
+      }
+      const [row] = await db.update(tenants).set(change).where(eq(tenants.id, id)).returning()
+      if (!row) throw new AppError("not_found", "There is no tenant with this id.")
       return tenantOf(row)
     },
     async tenantNamed(name: string): Promise<TenantRow | undefined> {
@@ -234,6 +248,8 @@ const tenantOf = (row: typeof tenants.$inferSelect): TenantRow => ({
   id: TenantId.parse(row.id),
   name: row.name,
   quota: Quota.parse(JSON.parse(row.quota)),
+  policy: Policy.parse(JSON.parse(row.policy)),
+  revision: row.revision,
   createdAtMs: row.created_at_ms,
 })
 

@@ -1,10 +1,11 @@
 /** A node as operators see it: what the directory, its NodeObject and its cell each know of it. */
 import type { NodeView } from "../schema/api.ts"
+import { knownVulnerabilities } from "../schema/vulnerabilities.ts"
 import type { CellRpc } from "../durable/shared/rpc.ts"
 import type { NodeRow } from "./directory.ts"
 import type { Services } from "./env.ts"
 
-const NOTHING_RESERVED = { runs: 0, cpus: 0, memory_bytes: 0, pids: 0 }
+const NOTHING_RESERVED = { runs: 0, cpus: 0, memory_bytes: 0, pids: 0, disk_bytes: 0, devices: [] }
 const time = (ms: number) => new Date(ms).toISOString()
 
 /** Views of these nodes, in order. Each cell is asked once, each node for itself. */
@@ -29,6 +30,7 @@ async function nodeView(services: Services, row: NodeRow, reserved: Reserved | u
     enrolled_at: time(row.enrolledAtMs),
     last_seen_at: status.last_seen_ms === null ? null : time(status.last_seen_ms),
     facts: status.facts,
+    vulnerabilities: status.facts === null ? [] : knownVulnerabilities(status.facts.versions),
     reserved: reserved ?? NOTHING_RESERVED,
   }
 }

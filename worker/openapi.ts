@@ -63,7 +63,12 @@ export function describe(operation: Operation): RouteConfig {
       ...(body && {
         body: {
           required: !operation.bodyOptional,
-          content: { "application/json": { schema: body, ...(example.body !== undefined && { example: example.body }) } },
+          content: Object.fromEntries(
+            ["application/json", ...(operation.bodyMedia ?? [])].map((media) => [
+              media,
+              { schema: body, ...(example.body !== undefined && { example: example.body }) },
+            ]),
+          ),
         },
       }),
     },

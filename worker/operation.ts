@@ -15,6 +15,9 @@ import type { Idempotency, StoredAnswer } from "./middleware/idempotency.ts"
 import { once, readIdempotency } from "./middleware/idempotency.ts"
 import { validate } from "./validation.ts"
 
+/** RFC 7396: what is left out stays, null takes away. */
+export const MERGE_PATCH_MEDIA = "application/merge-patch+json"
+
 export const TAGS = {
   Containers: "What tenants ask to have running.",
   Events: "What happened to a tenant's containers, in order and with cursors.",
@@ -47,7 +50,7 @@ export interface Reply<A> extends StoredAnswer {
 
 export interface Operation<P = unknown, Q = unknown, B = unknown, A = unknown> {
   readonly id: string
-  readonly method: "get" | "post" | "delete"
+  readonly method: "get" | "post" | "patch" | "delete"
   readonly path: string
   readonly tag: keyof typeof TAGS
   readonly access: Access
@@ -58,6 +61,8 @@ export interface Operation<P = unknown, Q = unknown, B = unknown, A = unknown> {
   readonly body?: B
   /** An absent body stands for `{}`. */
   readonly bodyOptional?: boolean
+  /** Media types that the body may have beside application/json. */
+  readonly bodyMedia?: readonly string[]
   readonly answer: {
     readonly status: 101 | 200 | 201 | 204
     readonly description: string
@@ -89,7 +94,7 @@ export const operation = <
 
 /** Reads and checks the request, all that is wrong with it at once, then does the operation. */
 export async function run(op: Operation, c: AppContext): Promise<Response> {
-  const body = await readBody(c.req.raw, op.body === undefined ? "none" : op.bodyOptional ? "optional" : "required")
+  const body = await readBody(c.req.raw, op.body === undefined ? "none" : op.bodyOptional ? "optional" : "required", op.bodyMedia)
   const idempotency = op.method === "get" ? null : await readIdempotency(c, body.text)
   const valid = validate(op, { params: c.req.param(), query: c.req.queries(), body: body.json })
   const work = async (ids: Ids) => op.handle(c, { ...valid, idempotency, ids } as Input<unknown, unknown, unknown>)

@@ -3,20 +3,21 @@
  * its booking cannot be interleaved with another's. SQLite first, then memory: if the write throws, memory is still right.
  */
 import { DurableObject } from "cloudflare:workers"
-import type { Labels, Profile } from "../../schema/container.ts"
 import type { CellId, NodeId, RunId, TenantId } from "../../schema/ids.ts"
 import migrations from "../../schema/migrations/cell/migrations.js"
-import type { Capacity } from "../../schema/node.ts"
 import type { Reason } from "../../schema/protocol.ts"
 import { migrateOnce, openDatabase } from "../shared/database.ts"
 import { type Env, type Peers, peersOf, systemClock } from "../shared/ports.ts"
 import type { Ask, CellRpc, Placement } from "../shared/rpc.ts"
-import type { z } from "zod"
+import { chooseDevices, keepTaken, NO_DEVICES } from "./devices.ts"
 import { FILTERS } from "./filters.ts"
 import { CapacityLedger } from "./ledger.ts"
 import { type Chain, schedule } from "./schedule.ts"
 import { SCORERS } from "./scorers.ts"
-import { CellStore, type NodeRow, type ReservationRow } from "./store.ts"
+import type { NodeState } from "./node-state.ts"
+import { CellStore, type NodeRow, type Place, type ReservationRow } from "./store.ts"
+
+type NodeOffer = Parameters<CellRpc["registerNode"]>[1]
 
 const CHAIN: Chain = { filters: FILTERS, scorers: SCORERS }
 
@@ -44,13 +45,12 @@ export class CellObject extends DurableObject<Env> implements CellRpc {
     })
   }
 
-  async registerNode(
-    cellId: CellId,
-    node: { node_id: NodeId; hostname: string; capacity: Capacity; labels: z.infer<typeof Labels>; profiles: Profile[] },
-  ): Promise<void> {
+  async registerNode(cellId: CellId, node: NodeOffer): Promise<void> {
     this.#know(cellId)
     const known = this.#ledger.get(node.node_id)
-    this.#putNode({ ...node, ready: known?.ready ?? false, reason: null })
+    const held = known !== undefined && known.taken.size > 0
+    const devices = held ? keepTaken(node.devices, this.#store.devicesOf(node.node_id), known.taken) : node.devices
+    this.#putNode({ ...node, devices, ready: known?.ready ?? false, reason: null })
   }
 
   async setNodeReady(nodeId: NodeId, ready: boolean, reason: Reason | null): Promise<void> {
@@ -86,7 +86,11 @@ export class CellObject extends DurableObject<Env> implements CellRpc {
   }
 
   async listNodes() {
-    return this.#ledger.nodes.map(({ id, ready, used }) => ({ node_id: id, ready, reserved: { ...used } }))
+    return this.#ledger.nodes.map(({ id, ready, used, taken }) => ({
+      node_id: id,
+      ready,
+      reserved: { ...used, devices: [...taken].toSorted() },
+    }))
   }
 
   async forgetNode(nodeId: NodeId): Promise<void> {
@@ -94,21 +98,25 @@ export class CellObject extends DurableObject<Env> implements CellRpc {
     this.#ledger.forget(nodeId)
   }
 
-  #placeOne(ask: Ask, before: Map<RunId, NodeId>, booked: ReservationRow[], waiting: Set<TenantId>): Placement {
+  #placeOne(ask: Ask, before: Map<RunId, Place>, booked: ReservationRow[], waiting: Set<TenantId>): Placement {
     const { run_id } = ask
     const already = before.get(run_id)
-    if (already !== undefined) return { run_id, node_id: already, region: this.#ledger.get(already)?.labels.region ?? null }
+    if (already !== undefined) return placement(ask, this.#ledger.get(already.node_id), already)
     const decision = schedule(this.#ledger.nodes, ask, CHAIN, this.#start++)
     if (decision.node === null) {
       waiting.add(ask.tenant_id)
       return { run_id, node_id: null, refused: decision.refused }
     }
-    const { id, labels } = decision.node
-    const { cpus, memory_bytes, pids } = ask.resources
-    booked.push({ run_id, node_id: id, cpus, memory_bytes, pids })
-    before.set(run_id, id) // the same run twice in one batch
-    this.#ledger.reserve(id, { runs: 1, cpus, memory_bytes, pids })
-    return { run_id, node_id: id, region: labels.region ?? null }
+    const { node } = decision
+    const { cpus, memory_bytes, pids, disk_bytes, accelerators } = ask.resources
+    const chosen = accelerators.length === 0 ? NO_DEVICES : chooseDevices(node.shelf, node.taken, accelerators)
+    const devices = chosen === undefined || chosen.length === 0 ? null : [...chosen]
+    const row = { run_id, node_id: node.id, cpus, memory_bytes, pids, disk_bytes, devices }
+    booked.push(row)
+    const place = { node_id: node.id, devices: devices ?? [] }
+    before.set(run_id, place) // the same run twice in one batch
+    this.#ledger.reserve(node.id, { ...row, runs: 1 })
+    return placement(ask, node, place)
   }
 
   #putNode(row: NodeRow): void {
@@ -149,6 +157,15 @@ export class CellObject extends DurableObject<Env> implements CellRpc {
     const ledger = new CapacityLedger()
     for (const row of this.#store.nodes()) ledger.put(row)
     for (const row of this.#store.reservedByNode()) ledger.reserve(row.node_id, row)
+    for (const { node_id, devices } of this.#store.reservedDevices()) ledger.take(node_id, devices ?? [])
     this.#ledger = ledger
   }
 }
+
+const placement = ({ run_id, profile }: Ask, node: NodeState | undefined, { node_id, devices }: Place): Placement => ({
+  run_id,
+  node_id,
+  region: node?.labels.region ?? null,
+  devices,
+  features: node?.offers.get(profile)?.features ?? [],
+})

@@ -7,7 +7,7 @@
  */
 import type { Ask } from "../shared/rpc.ts"
 import type { Filter } from "./filters.ts"
-import type { NodeState } from "./node-state.ts"
+import { type NodeState, type Wanted, wantedOf } from "./node-state.ts"
 import type { Scorer } from "./scorers.ts"
 
 export interface Chain {
@@ -22,7 +22,8 @@ export type Decision =
   | { readonly node: NodeState }
   | { readonly node: null; readonly refused: { readonly reason: string; readonly nodes: number }[] }
 
-export function schedule(nodes: readonly NodeState[], ask: Ask, chain: Chain, start: number): Decision {
+export function schedule(nodes: readonly NodeState[], asked: Ask, chain: Chain, start: number): Decision {
+  const ask: Wanted = wantedOf(asked)
   let best: NodeState | undefined
   let bestScore = -1
   let fitting = 0
@@ -39,7 +40,7 @@ export function schedule(nodes: readonly NodeState[], ask: Ask, chain: Chain, st
   return best ? { node: best } : { node: null, refused: explain(nodes, ask, chain.filters) }
 }
 
-function refusal(node: NodeState, ask: Ask, filters: readonly Filter[]): string | undefined {
+function refusal(node: NodeState, ask: Wanted, filters: readonly Filter[]): string | undefined {
   for (const filter of filters) {
     const reason = filter.run(node, ask)
     if (reason !== undefined) return reason
@@ -47,7 +48,7 @@ function refusal(node: NodeState, ask: Ask, filters: readonly Filter[]): string 
   return undefined
 }
 
-function scoreOf(node: NodeState, ask: Ask, scorers: Chain["scorers"]): number {
+function scoreOf(node: NodeState, ask: Wanted, scorers: Chain["scorers"]): number {
   let sum = 0
   for (const { scorer, weight } of scorers) sum += weight * scorer.run(node, ask)
   return sum
@@ -57,7 +58,7 @@ function scoreOf(node: NodeState, ask: Ask, scorers: Chain["scorers"]): number {
 const goesFirst = (a: NodeState, b: NodeState) => a.used.runs < b.used.runs || (a.used.runs === b.used.runs && a.id < b.id)
 
 /** How many nodes each reason kept out, most first; of equal counts in the order of the text. */
-function explain(nodes: readonly NodeState[], ask: Ask, filters: readonly Filter[]) {
+function explain(nodes: readonly NodeState[], ask: Wanted, filters: readonly Filter[]) {
   const counts = new Map<string, number>()
   for (const node of nodes) {
     const reason = refusal(node, ask, filters)

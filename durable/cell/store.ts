@@ -1,6 +1,7 @@
 /** CellObject's SQL. Batches go through `json_each` in one statement: an object's SQLite takes 100 bound parameters only. */
-import { asc, eq, sql } from "drizzle-orm"
+import { asc, eq, isNotNull, sql } from "drizzle-orm"
 import type { CellId, NodeId, RunId, TenantId } from "../../schema/ids.ts"
+import type { Device } from "../../schema/node.ts"
 import type { Reason } from "../../schema/protocol.ts"
 import { identity, nodes, reservations, waiting } from "../../schema/tables/cell.ts"
 import { type Database, prepareUpsert } from "../shared/database.ts"
@@ -13,7 +14,17 @@ export interface Reserved {
   readonly cpus: number
   readonly memory_bytes: number
   readonly pids: number
+  readonly disk_bytes: number
+  readonly devices: readonly string[] | null
 }
+
+/** What a run has been given. */
+export interface Place {
+  readonly node_id: NodeId
+  readonly devices: string[]
+}
+
+const devicesIn = (text: string | null): string[] => (text === null ? [] : (JSON.parse(text) as string[]))
 
 export class CellStore {
   readonly #db: Database
@@ -36,6 +47,10 @@ export class CellStore {
 
   nodes(): NodeRow[] {
     return this.#db.select().from(nodes).orderBy(asc(nodes.node_id)).all()
+  }
+
+  devicesOf(id: NodeId): Device[] {
+    return this.#db.select({ devices: nodes.devices }).from(nodes).where(eq(nodes.node_id, id)).get()?.devices ?? []
   }
 
   putNode(row: NodeRow): void {
@@ -62,37 +77,46 @@ export class CellStore {
         cpus: sql<number>`total(${reservations.cpus})`,
         memory_bytes: sql<number>`sum(${reservations.memory_bytes})`,
         pids: sql<number>`sum(${reservations.pids})`,
+        disk_bytes: sql<number>`sum(${reservations.disk_bytes})`,
+        devices: sql<null>`null`,
       })
       .from(reservations)
       .groupBy(reservations.node_id)
       .all()
   }
 
+  /** The devices of the few runs that hold any; `reservedByNode` leaves them out. */
+  reservedDevices(): { node_id: NodeId; devices: string[] | null }[] {
+    const { node_id, devices } = reservations
+    return this.#db.select({ node_id, devices }).from(reservations).where(isNotNull(devices)).all()
+  }
+
   /** Where runs that are placed already are. */
-  placesOf(runs: readonly RunId[]): Map<RunId, NodeId> {
-    const rows = this.#sql.exec<{ run_id: RunId; node_id: NodeId }>(
-      "select run_id, node_id from reservations where run_id in (select value from json_each(?))",
+  placesOf(runs: readonly RunId[]): Map<RunId, Place> {
+    const rows = this.#sql.exec<{ run_id: RunId; node_id: NodeId; devices: string | null }>(
+      "select run_id, node_id, devices from reservations where run_id in (select value from json_each(?))",
       JSON.stringify(runs),
     )
-    return new Map([...rows].map((row) => [row.run_id, row.node_id]))
+    return new Map([...rows].map((row) => [row.run_id, { node_id: row.node_id, devices: devicesIn(row.devices) }]))
   }
 
   reserve(rows: readonly ReservationRow[]): void {
     if (rows.length === 0) return
     this.#sql.exec(
-      `insert into reservations (run_id, node_id, cpus, memory_bytes, pids)
-       select value->>0, value->>1, value->>2, value->>3, value->>4 from json_each(?)`,
-      JSON.stringify(rows.map((row) => [row.run_id, row.node_id, row.cpus, row.memory_bytes, row.pids])),
+      `insert into reservations (run_id, node_id, cpus, memory_bytes, pids, disk_bytes, devices)
+       select value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6 from json_each(?)`,
+      JSON.stringify(
+        rows.map((row) => [row.run_id, row.node_id, row.cpus, row.memory_bytes, row.pids, row.disk_bytes, row.devices]),
+      ),
     )
   }
 
   /** What was held and is not any more: a run that holds nothing gives nothing back. */
   release(runs: readonly RunId[]): ReservationRow[] {
-    const rows = this.#sql.exec<{ [K in keyof ReservationRow]: ReservationRow[K] & SqlStorageValue }>(
-      "delete from reservations where run_id in (select value from json_each(?)) returning run_id, node_id, cpus, memory_bytes, pids",
-      JSON.stringify(runs),
-    )
-    return rows.toArray()
+    const rows = this.#sql.exec<{
+      [K in keyof ReservationRow]: K extends "devices" ? string | null : ReservationRow[K] & SqlStorageValue
+    }>("delete from reservations where run_id in (select value from json_each(?)) returning *", JSON.stringify(runs))
+    return rows.toArray().map((row) => ({ ...row, devices: row.devices === null ? null : devicesIn(row.devices) }))
   }
 
   /** A tenant that waits already keeps its place. */

@@ -4,6 +4,7 @@
  * alarm tells.
  */
 import type { Reason } from "../../schema/protocol.ts"
+import { knownVulnerabilities } from "../../schema/vulnerabilities.ts"
 import type { Peers } from "../shared/ports.ts"
 import type { NodeStore } from "./store.ts"
 
@@ -29,6 +30,11 @@ export class CellLink {
     return this.#last
   }
 
+  /** Resolves when what was said so far has been told, or the attempt failed. */
+  told(): Promise<void> {
+    return this.#last
+  }
+
   async #call(): Promise<void> {
     const node = this.#store.node()
     if (!node?.cell_due || node.facts === null || node.forgotten) return
@@ -36,10 +42,12 @@ export class CellLink {
     const reason = connected ? (condition?.reason ?? null) : DISCONNECTED
     const telling = this.#changes
     try {
-      const { hostname, capacity, profiles } = facts
+      const { hostname, capacity, profiles, devices, max_open_files, versions } = facts
+      const vulnerable = knownVulnerabilities(versions).length > 0
       const labels = { ...facts.labels, ...node.operator_labels }
       const cell = this.#peers.cell(cell_id)
-      if (connected) await cell.registerNode(cell_id, { node_id, hostname, capacity, labels, profiles })
+      const offer = { node_id, hostname, capacity, labels, profiles, devices, max_open_files, vulnerable }
+      if (connected) await cell.registerNode(cell_id, offer)
       await cell.setNodeReady(node_id, connected && (condition?.accepting ?? false), reason)
       if (telling === this.#changes) this.#store.updateNode({ cell_due: false })
     } catch (error) {

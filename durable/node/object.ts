@@ -117,6 +117,9 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
         return this.#greet(socket, message)
       case "report":
         return this.#forward(socket, message)
+      case "facts":
+        this.#store.updateNode({ facts: message.facts, cell_due: true })
+        return this.#cell.tell()
       case "condition":
         this.#store.updateNode({ condition: message.condition, cell_due: true })
         return this.#cell.tell()
@@ -241,6 +244,8 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
 
   async #forward(socket: WebSocket, report: Report): Promise<void> {
     try {
+      // A device that was said to have failed must not be given away for the end of the run that had it.
+      await this.#cell.told()
       const node = this.#store.node()
       if (node) await this.#reports.forward(node.node_id, report)
       send(socket, { type: "report_ack", seq: report.seq })

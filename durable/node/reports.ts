@@ -5,7 +5,7 @@
  */
 import type { NodeId, RunId } from "../../schema/ids.ts"
 import { isTerminal } from "../../schema/lifecycle.ts"
-import type { NodeMessage, Observation } from "../../schema/protocol.ts"
+import type { NodeMessage, Notice, Observation } from "../../schema/protocol.ts"
 import type { Peers } from "../shared/ports.ts"
 import type { AssignmentSet } from "./assignment-set.ts"
 import { type AssignmentRow, destroying, type NodeStore } from "./store.ts"
@@ -15,6 +15,13 @@ type Report = NodeMessage & { type: "report" }
 interface Seen {
   readonly row: AssignmentRow
   readonly seen: Observation
+}
+
+/** What a report says of runs that are this node's. */
+interface Told {
+  readonly mine: readonly Seen[]
+  readonly gone: readonly AssignmentRow[]
+  readonly notices: readonly { readonly row: AssignmentRow; readonly notice: Notice }[]
 }
 
 export class Reports {
@@ -39,7 +46,8 @@ export class Reports {
   async #forward(nodeId: NodeId, report: Report): Promise<void> {
     const mine = report.observations.flatMap((seen) => this.#assigned(seen.run_id).map((row) => ({ row, seen })))
     const gone = report.gone.flatMap((run) => this.#assigned(run))
-    const unknown = await this.#observe(nodeId, mine, gone)
+    const notices = report.notices.flatMap((notice) => this.#assigned(notice.run_id).map((row) => ({ row, notice })))
+    const unknown = await this.#observe(nodeId, { mine, gone, notices })
     const toDestroy = unknown.flatMap((run) => this.#assigned(run)).filter((row) => row.desired !== "removed")
     this.#set.change(toDestroy.map(destroying), [])
     for (const { row, seen } of mine) this.#markEnded(row.run_id, seen)
@@ -49,13 +57,15 @@ export class Reports {
     this.#set.change([], ids)
   }
 
-  async #observe(nodeId: NodeId, mine: readonly Seen[], gone: readonly AssignmentRow[]): Promise<RunId[]> {
-    const tenants = new Set([...mine.map(({ row }) => row.tenant_id), ...gone.map((row) => row.tenant_id)])
+  async #observe(nodeId: NodeId, { mine, gone, notices }: Told): Promise<RunId[]> {
+    const rows = [...mine.map(({ row }) => row), ...gone, ...notices.map(({ row }) => row)]
+    const tenants = new Set(rows.map((row) => row.tenant_id))
     const answers = await Promise.all(
       [...tenants].map((tenant) => {
         const observations = mine.filter(({ row }) => row.tenant_id === tenant).map(({ seen }) => seen)
         const left = gone.filter((row) => row.tenant_id === tenant).map((row) => row.run_id)
-        return this.#peers.tenant(tenant).observe(nodeId, observations, left)
+        const happened = notices.filter(({ row }) => row.tenant_id === tenant).map(({ notice }) => notice)
+        return this.#peers.tenant(tenant).observe(nodeId, observations, left, happened)
       }),
     )
     return answers.flatMap((answer) => answer.unknown)

@@ -40,6 +40,8 @@ export interface TenantConfig {
   readonly name: string
   readonly quota: Quota
   readonly policy: Policy
+  /** Rises with each change; an older config that comes late changes nothing. */
+  readonly revision: number
   /** Cells this tenant's containers may go to, best first. */
   readonly cells: readonly CellId[]
 }
@@ -111,7 +113,15 @@ export interface Ask {
 }
 
 export type Placement =
-  | { readonly run_id: RunId; readonly node_id: NodeId; readonly region: string | null; readonly devices: readonly string[] }
+  | {
+      readonly run_id: RunId
+      readonly node_id: NodeId
+      readonly region: string | null
+      /** By their CDI names. Asking again answers the same. */
+      readonly devices: readonly string[]
+      /** What the profile can do there. */
+      readonly features: readonly Feature[]
+    }
   /** Nothing fits: how many nodes each filter refused, by the filter's sentence, most first. */
   | { readonly run_id: RunId; readonly node_id: null; readonly refused: { readonly reason: string; readonly nodes: number }[] }
 
@@ -165,3 +175,5 @@ export const NODE_ID_HEADER = "x-berth-node-id"
 export const CELL_ID_HEADER = "x-berth-cell-id"
 /** JSON of the labels that the operator gave with the join token; they outrank the labels in the node's own facts. */
 export const NODE_LABELS_HEADER = "x-berth-node-labels"
+/** `<SHA-256 of the assertion's jti, hex> <when it expires, Unix milliseconds>`: no assertion begins two sessions. */
+export const NODE_ASSERTION_HEADER = "x-berth-node-assertion"

@@ -1,17 +1,19 @@
 /** What a tenant's call makes of a container: allowed or not, and the wish that follows. */
 import type { ErrorCode } from "../../schema/errors.ts"
 import { err, ok, type Result } from "../../schema/errors.ts"
-import { ALLOWED_ACTIONS, isTerminal, type Action } from "../../schema/lifecycle.ts"
+import type { FieldError } from "../../schema/errors.ts"
+import { isTerminal, type Action } from "../../schema/lifecycle.ts"
 import type { SignalName } from "../../schema/container.ts"
 import type { Quota } from "../../schema/api.ts"
 import type { ContainerAction } from "../shared/rpc.ts"
 import type { Group } from "./plan.ts"
 import type { ContainerRow } from "./rows.ts"
-import { latestRun } from "./view.ts"
+import { actionsOf, latestRun } from "./view.ts"
 
 export interface Refusal {
   readonly code: ErrorCode
   readonly detail: string
+  readonly errors?: readonly FieldError[]
 }
 
 /** A changed wish, or a signal that only the node can deliver. `begins`: the container will take up quota that it did not. */
@@ -21,7 +23,7 @@ export type Decision =
 
 export function decideAction(group: Group, action: ContainerAction, now: number): Result<Decision, Refusal> {
   const { container } = group
-  const allowed: readonly Action[] = ALLOWED_ACTIONS[container.status]
+  const allowed = actionsOf(container.status, latestRun(group))
   const forced = action.kind === "remove" && action.force
   if (!forced && !allowed.includes(action.kind)) return err(notAllowed(container, action.kind, allowed))
   switch (action.kind) {

@@ -8,10 +8,10 @@
 import { DurableObject } from "cloudflare:workers"
 import type { Container, Event, Page } from "../../schema/api.ts"
 import { AppError } from "../../schema/errors.ts"
-import type { ContainerCreate } from "../../schema/container.ts"
+import type { ContainerCreate, ContainerUpdate } from "../../schema/container.ts"
 import { type CellId, type ContainerId, isId, type NodeId, type RunId } from "../../schema/ids.ts"
 import { isTerminal } from "../../schema/lifecycle.ts"
-import type { Observation, Reason } from "../../schema/protocol.ts"
+import type { Notice, Observation, Reason } from "../../schema/protocol.ts"
 import migrations from "../../schema/migrations/tenant/migrations.js"
 import { Alarms } from "../shared/alarms.ts"
 import { migrateOnce, openDatabase } from "../shared/database.ts"
@@ -24,8 +24,11 @@ import { passDeadline } from "./deadlines.ts"
 import { containerCreated } from "./events.ts"
 import { type Committed, Ledger } from "./ledger.ts"
 import { mergeGone, mergeObservation } from "./observe.ts"
+import { updateNetwork } from "./network-update.ts"
+import { noticed } from "./notices.ts"
 import { Once } from "./once.ts"
 import { type Group, newContainer, orphanRun, replaceRun } from "./plan.ts"
+import { refusedByPolicy } from "./policy.ts"
 import { nextCollection, retentionBounds } from "./retention.ts"
 import { Saga } from "./saga.ts"
 import type { ContainerRow, RunRow } from "./rows.ts"
@@ -77,6 +80,7 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
   }
 
   async configure(config: TenantConfig): Promise<void> {
+    if (config.revision < (this.#settings?.revision ?? 0)) return
     this.#store.saveSettings(config)
     this.#settings = config
     // A new cell may hold what the old ones could not.
@@ -93,6 +97,7 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
           if (name !== undefined && this.#store.liveByName(name)) throw nameTaken(name)
           const id = this.#ids.make("ctr")
           const desired = start ? "running" : "stopped"
+          this.#refuse(refusedByPolicy(spec, this.#config().policy))
           const draft = newContainer({ id, name: name ?? null, spec, desired }, this.#clock.now())
           if (start) this.#refuse(overQuota(this.#store.used(), this.#config().quota, spec.resources))
           remember(id)
@@ -111,10 +116,30 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
   }
 
   async listContainers(request: ContainerListRequest): Promise<Page<Container>> {
-    this.#config()
+    const { policy } = this.#config()
     const rows = this.#store.list(request, request.limit + 1)
-    const items = rows.slice(0, request.limit).map(({ container, run }) => containerView(container, run ?? undefined))
+    const items = rows.slice(0, request.limit).map(({ container, run }) => containerView(container, run ?? undefined, policy))
     return { items, next_cursor: rows.length > request.limit ? (items.at(-1)?.id ?? null) : null }
+  }
+
+  async updateContainer(call: Call, ref: string, update: ContainerUpdate): Promise<Answer<Container>> {
+    return this.#once.answer(call, {
+      status: 200,
+      run: async (remember) => {
+        const { id } = this.#resolve(ref)
+        this.#ledger.batch(() => {
+          const { network } = update
+          remember(id)
+          if (network === undefined) return
+          this.#ledger.change(id, (group) => {
+            const updated = updateNetwork(group, network)
+            if (!updated.ok) throw refused(updated.error)
+            return updated.value
+          })
+        })
+        return this.#render(id)
+      },
+    })
   }
 
   async act(call: Call, ref: string, action: ContainerAction): Promise<Answer<Container>> {
@@ -170,7 +195,7 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
     })
   }
 
-  async observe(nodeId: NodeId, observations: Observation[], gone: RunId[]): Promise<{ unknown: RunId[] }> {
+  async observe(nodeId: NodeId, observations: Observation[], gone: RunId[], notices: Notice[]): Promise<{ unknown: RunId[] }> {
     const unknown = new Set<RunId>()
     this.#ledger.batch(() => {
       for (const seen of observations) {
@@ -178,6 +203,7 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
         if (!known) unknown.add(seen.run_id)
       }
       for (const id of gone) this.#mergeInto(nodeId, id, mergeGone)
+      for (const notice of notices) this.#notice(nodeId, notice)
     })
     return { unknown: [...unknown] }
   }
@@ -216,14 +242,17 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
   #applyAction(id: ContainerId, action: ContainerAction, remember: (id: ContainerId) => void) {
     const before = this.#group(id)
     const decided = decideAction(before, action, this.#clock.now())
-    if (!decided.ok) throw new AppError(decided.error.code, decided.error.detail)
+    if (!decided.ok) throw refused(decided.error)
     const decision = decided.value
     if (decision.kind === "signal") {
       const run = latestRun(before)
       if (!run || run.node_id === null) throw new AppError("action_not_allowed", "The container has no running process.")
       return { node: run.node_id, run: run.id, name: decision.signal }
     }
-    if (decision.begins) this.#refuse(overQuota(this.#store.used(), this.#config().quota, before.container))
+    if (decision.begins) {
+      this.#refuse(refusedByPolicy(before.container.spec, this.#config().policy))
+      this.#refuse(overQuota(this.#store.used(), this.#config().quota, before.container))
+    }
     remember(id)
     this.#ledger.change(id, () => ({ group: decision.group, events: [] }))
     return undefined
@@ -237,6 +266,15 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
       return { group: merged ? replaceRun(group, merged) : group, events: [] }
     })
     return true
+  }
+
+  /** Each once: a node repeats what was not acknowledged. */
+  #notice(nodeId: NodeId, notice: Notice): void {
+    if (this.#store.run(notice.run_id)?.node_id !== nodeId) return
+    const event = noticed(notice, this.#store.notices(notice.run_id))
+    if (event === undefined) return
+    this.#store.addNotice(notice)
+    this.#ledger.changeRun(notice.run_id, (group) => ({ group, events: [event] }))
   }
 
   #config(): TenantConfig {
@@ -266,11 +304,12 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
   #render(id: ContainerId): Container {
     const container = this.#store.container(id)
     if (!container) throw new AppError("not_found", `You have no container ${id}.`)
-    return containerView(container, container.latest_run_id === null ? undefined : this.#store.run(container.latest_run_id))
+    const run = container.latest_run_id === null ? undefined : this.#store.run(container.latest_run_id)
+    return containerView(container, run, this.#config().policy)
   }
 
   #refuse(refusal: Refusal | undefined): void {
-    if (refusal) throw new AppError(refusal.code, refusal.detail)
+    if (refusal) throw refused(refusal)
   }
 
   #filter(request: EventsRequest): EventFilter {
@@ -293,4 +332,5 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
   }
 }
 
+const refused = ({ code, detail, errors = [] }: Refusal) => new AppError(code, detail, { errors })
 const nameTaken = (name: string) => new AppError("name_taken", `You already have a live container named ${name}.`)

@@ -1,4 +1,6 @@
 /** What a cell's answer makes of a run. Pure. */
+import type { Policy } from "../../schema/api.ts"
+import { type Feature, featuresFor } from "../../schema/features.ts"
 import type { CellId, NodeId } from "../../schema/ids.ts"
 import { type EventDraft, runUnplaceable } from "./events.ts"
 import { type Group, replaceRun } from "./plan.ts"
@@ -21,6 +23,10 @@ export interface Place {
   readonly cell: CellId
   readonly node: NodeId
   readonly region: string | null
+  readonly devices: readonly string[]
+  readonly features: readonly Feature[]
+  /** The tenant's, when the cell was asked. */
+  readonly policy: Policy
   /** When the cell was asked, Unix milliseconds. */
   readonly asked_at_ms: number
 }
@@ -32,8 +38,15 @@ export function placed(group: Group, run: RunRow, at: Place, now: number): Chang
     const released = { ...run, cell_id: at.cell, release_due: true }
     return { group: run.node_id === null ? replaceRun(group, released) : group, events: [] }
   }
+  const missing = featuresFor(group.container.spec).some((feature) => !at.features.includes(feature))
+  // The spec was changed while the cell was asked, and the node cannot do that: another run asks anew.
+  if (missing) return anew(group, { ...run, cell_id: at.cell }, now)
   const moved: RunRow = {
     ...known,
+    devices: [...at.devices],
+    features: [...at.features],
+    policy: at.policy,
+    wish_network: group.container.spec.network,
     state: "placed",
     since_ms: now,
     reason: null,
@@ -42,6 +55,20 @@ export function placed(group: Group, run: RunRow, at: Place, now: number): Chang
     retry_at_ms: null,
   }
   return { group: replaceRun(group, moved), events: [] }
+}
+
+/** Ends a run that no node has heard of, and has the container's next one made. */
+function anew(group: Group, run: RunRow, now: number): Changed {
+  const ended: RunRow = { ...run, state: "stopped", since_ms: now, present: false, reason: null, finished_at_ms: now }
+  return { group: replaceRun({ ...group, container: { ...group.container, restarting: true } }, ended), events: [] }
+}
+
+/** The policy has changed since the container was made: its next run must not be. */
+export function policyRefused(group: Group, run: RunRow, message: string, now: number): Changed {
+  if (run.state !== "pending") return { group, events: [] }
+  const reason = { code: "policy_refused", message }
+  const ended: RunRow = { ...run, state: "rejected", since_ms: now, present: false, reason, finished_at_ms: now }
+  return { group: replaceRun(group, ended), events: [] }
 }
 
 /** Told as an event when the run first does not fit; later refusals only change the counts. */

@@ -7,6 +7,7 @@ import type { RunId } from "../../schema/ids.ts"
 import { isTerminal, publicStatus } from "../../schema/lifecycle.ts"
 import type { Reason } from "../../schema/protocol.ts"
 import { type EventDraft, runEnded, runMade, statusChanged } from "./events.ts"
+import { sameNetwork } from "./network-update.ts"
 import { afterRun } from "./restart.ts"
 import type { ContainerRow, RunRow } from "./rows.ts"
 import { latestRun, wishView, runView } from "./view.ts"
@@ -115,6 +116,9 @@ function makeRun(group: Group, making: Making): Group {
     cell_id: null,
     node_id: null,
     region: null,
+    devices: null,
+    features: null,
+    policy: null,
     state: "pending",
     since_ms: making.now,
     revision: 0,
@@ -129,6 +133,7 @@ function makeRun(group: Group, making: Making): Group {
     wish_desired: "running",
     wish_paused: false,
     wish_stop_timeout_seconds: null,
+    wish_network: null,
     assign_due: false,
     release_due: false,
     retry_at_ms: null,
@@ -151,9 +156,17 @@ function withWish(container: ContainerRow, run: RunRow, tooOld: boolean): RunRow
   const desired = destroy ? "removed" : over ? run.wish_desired : stop ? "stopped" : "running"
   const paused = desired === "running" && container.paused
   const timeout = over ? run.wish_stop_timeout_seconds : desired === "running" ? null : container.stop_timeout_seconds
-  if (desired === run.wish_desired && paused === run.wish_paused && timeout === run.wish_stop_timeout_seconds) return run
-  return { ...run, wish_desired: desired, wish_paused: paused, wish_stop_timeout_seconds: timeout, assign_due: true }
+  const network = over ? run.wish_network : container.spec.network
+  const wished = { ...run, wish_desired: desired, wish_paused: paused, wish_stop_timeout_seconds: timeout, wish_network: network }
+  return sameWish(wished, run) ? run : { ...wished, assign_due: true }
 }
+
+/** True when a node was told of `b` all that it would be told of `a`. */
+export const sameWish = (a: RunRow, b: RunRow): boolean =>
+  a.wish_desired === b.wish_desired &&
+  a.wish_paused === b.wish_paused &&
+  a.wish_stop_timeout_seconds === b.wish_stop_timeout_seconds &&
+  sameNetwork(a.wish_network, b.wish_network)
 
 function markRemoved(group: Group, now: number): Group {
   const { container, runs } = group

@@ -6,11 +6,14 @@
  * A run is in one call at a time. What changes meanwhile stays marked and is carried when the call returns, so a newer wish
  * is never overtaken by an older one.
  */
+import type { Policy } from "../../schema/api.ts"
+import { featuresFor } from "../../schema/features.ts"
 import type { CellId, NodeId, RunId } from "../../schema/ids.ts"
 import type { Clock, Peers } from "../shared/ports.ts"
 import type { Ask, Placement, TenantConfig } from "../shared/rpc.ts"
-import { type Changed, mergeRefused, placed, type Refused, unplaceable } from "./placing.ts"
-import { type Group, replaceRun } from "./plan.ts"
+import { refusedByPolicy } from "./policy.ts"
+import { type Changed, mergeRefused, placed, policyRefused, type Refused, unplaceable } from "./placing.ts"
+import { type Group, replaceRun, sameWish } from "./plan.ts"
 import type { ContainerRow, RunRow } from "./rows.ts"
 import type { TenantStore } from "./store.ts"
 import { assignmentOf } from "./view.ts"
@@ -99,14 +102,14 @@ export class Saga {
    */
   async #place(runs: readonly RunRow[]): Promise<void> {
     if (runs.length === 0) return
-    const { tenant_id, cells } = this.#ports.settings()
-    const refused = new Map<RunId, (readonly Refused[])[]>(runs.map((run) => [run.id, []]))
-    let asks = runs.flatMap((run) => this.#ask(tenant_id, run))
+    const { cells, policy } = this.#ports.settings()
+    let asks = runs.flatMap((run) => this.#ask(run))
+    const refused = new Map<RunId, (readonly Refused[])[]>(asks.map((ask) => [ask.run_id, []]))
     for (const cell of cells) {
       if (asks.length === 0) break
       const began = this.#ports.clock.now()
       const placements = await this.#ports.peers.cell(cell).place(cell, asks)
-      for (const placement of placements) this.#take(cell, placement, began, refused)
+      for (const placement of placements) this.#take(cell, policy, placement, began, refused)
       asks = asks.filter((ask) => refused.has(ask.run_id))
     }
     for (const [id, lists] of refused) {
@@ -114,18 +117,28 @@ export class Saga {
     }
   }
 
-  #ask(tenant_id: TenantConfig["tenant_id"], run: RunRow): Ask[] {
+  #ask(run: RunRow): Ask[] {
     const spec = this.#ports.store.container(run.container_id)?.spec
     if (spec === undefined) return []
-    return [{ run_id: run.id, tenant_id, resources: spec.resources, profile: spec.profile, labels: spec.placement.labels }]
+    const { tenant_id, policy } = this.#ports.settings()
+    const refusal = refusedByPolicy(spec, policy)
+    if (refusal !== undefined) {
+      this.#ports.change(run.id, (group, pending, now) => policyRefused(group, pending, refusal.detail, now))
+      return []
+    }
+    const { resources, profile, placement } = spec
+    const refuse_vulnerable = policy.vulnerable_nodes === "refuse"
+    const features = featuresFor(spec)
+    return [{ run_id: run.id, tenant_id, resources, profile, features, refuse_vulnerable, labels: placement.labels }]
   }
 
-  #take(cell: CellId, placement: Placement, began: number, refused: Map<RunId, (readonly Refused[])[]>): void {
+  #take(cell: CellId, policy: Policy, placement: Placement, began: number, refused: Map<RunId, (readonly Refused[])[]>): void {
     if (placement.node_id === null) {
       refused.get(placement.run_id)?.push(placement.refused)
       return
     }
-    const at = { cell, node: placement.node_id, region: placement.region, asked_at_ms: began }
+    const { node_id: node, region, devices, features } = placement
+    const at = { cell, node, region, devices, features, policy, asked_at_ms: began }
     refused.delete(placement.run_id)
     this.#ports.change(placement.run_id, (group, run, now) => placed(group, run, at, now))
   }
@@ -163,10 +176,6 @@ export class Saga {
 
 /** A wish that changed while it was being sent is still due. */
 function assigned(run: RunRow, sent: RunRow, tookMs: number): RunRow {
-  const same =
-    run.wish_desired === sent.wish_desired &&
-    run.wish_paused === sent.wish_paused &&
-    run.wish_stop_timeout_seconds === sent.wish_stop_timeout_seconds
   const timings = "assigned" in run.timings ? run.timings : { ...run.timings, assigned: tookMs }
-  return { ...run, timings, assign_due: !same }
+  return { ...run, timings, assign_due: !sameWish(run, sent) }
 }

@@ -1,9 +1,10 @@
 /** TenantObject's SQL. Statements on the way of a create or a report are prepared once; all are synchronous. */
-import { and, asc, desc, eq, gt, inArray, isNotNull, isNull, lt, lte, min, sql, type SQL } from "drizzle-orm"
+import { and, asc, desc, eq, gt, isNotNull, isNull, lt, lte, min, sql, type SQL } from "drizzle-orm"
 import type { EventType } from "../../schema/api.ts"
 import type { ContainerId, EventId, RunId } from "../../schema/ids.ts"
-import { containers, events, idempotency, runs, settings } from "../../schema/tables/tenant.ts"
+import { containers, events, idempotency, notices, runs, settings } from "../../schema/tables/tenant.ts"
 import { type Database, prepareUpsert } from "../shared/database.ts"
+import type { Notice } from "../../schema/protocol.ts"
 import type { ContainerListRequest, TenantConfig } from "../shared/rpc.ts"
 import type { Used } from "./actions.ts"
 import type { EventDraft } from "./events.ts"
@@ -112,7 +113,11 @@ export class TenantStore {
     if (before?.container !== after.container) this.#putContainer(after.container)
     for (const run of after.runs) if (!before?.runs.includes(run)) this.#putRun(run)
     const kept = new Set(after.runs.map((run) => run.id))
-    for (const run of before?.runs ?? []) if (!kept.has(run.id)) this.#db.delete(runs).where(eq(runs.id, run.id)).run()
+    for (const { id } of before?.runs ?? []) {
+      if (kept.has(id)) continue
+      this.#db.delete(runs).where(eq(runs.id, id)).run()
+      this.#db.delete(notices).where(eq(notices.run_id, id)).run()
+    }
   }
 
   used(): Used {
@@ -186,6 +191,14 @@ export class TenantStore {
     }
   }
 
+  notices(run_id: RunId): Pick<Notice, "id" | "kind">[] {
+    return this.#db.select().from(notices).where(eq(notices.run_id, run_id)).all()
+  }
+
+  addNotice({ run_id, id, kind }: Notice): void {
+    this.#db.insert(notices).values({ run_id, id, kind }).run()
+  }
+
   seqOfEvent(id: EventId): number | undefined {
     return this.#db.select({ seq: events.seq }).from(events).where(eq(events.id, id)).get()?.seq
   }
@@ -247,10 +260,9 @@ export class TenantStore {
         .where(and(eq(containers.id, id), settled))
         .returning({ id: containers.id })
         .all()
-      if (deleted.length > 0)
-        db.delete(runs)
-          .where(inArray(runs.container_id, [id]))
-          .run()
+      if (deleted.length === 0) continue
+      const theirs = db.delete(runs).where(eq(runs.container_id, id)).returning({ id: runs.id }).all()
+      for (const run of theirs) db.delete(notices).where(eq(notices.run_id, run.id)).run()
     }
   }
 

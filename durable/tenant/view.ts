@@ -1,9 +1,11 @@
 /** Rows as the tenant, the node and the lifecycle see them. */
-import type { Container, Event } from "../../schema/api.ts"
+import type { Container, Event, Policy } from "../../schema/api.ts"
 import type { TenantId } from "../../schema/ids.ts"
-import { publicStatus, type RunView, type Status, type WishView } from "../../schema/lifecycle.ts"
+import { type Action, ALLOWED_ACTIONS, publicStatus, type RunView, type Status, type WishView } from "../../schema/lifecycle.ts"
 import type { Assignment } from "../../schema/protocol.ts"
+import { capabilitiesOf } from "./policy.ts"
 import type { ContainerRow, EventRow, RunRow } from "./rows.ts"
+import { warningsOf } from "./warnings.ts"
 
 const iso = (ms: number) => new Date(ms).toISOString()
 const isoOrNull = (ms: number | null) => (ms === null ? null : iso(ms))
@@ -31,7 +33,12 @@ export const runView = (container: ContainerRow, run: RunRow | undefined): RunVi
         reason: run.reason,
       }
 
-export function containerView(container: ContainerRow, run: RunRow | undefined): Container {
+/** What may be done next. Not every profile of every host can pause. */
+export const actionsOf = (status: Status, run: RunRow | undefined): Action[] =>
+  ALLOWED_ACTIONS[status].filter((action) => action !== "pause" || run?.features?.includes("pause") !== false)
+
+/** `policy` is the tenant's at present; a run that was placed keeps the one it was placed under. */
+export function containerView(container: ContainerRow, run: RunRow | undefined, policy: Policy): Container {
   const { spec } = container
   const status = publicStatus(wishView(container), runView(container, run))
   return {
@@ -41,10 +48,10 @@ export function containerView(container: ContainerRow, run: RunRow | undefined):
     reason: status.reason,
     since: iso(status.sinceMs),
     deadline: isoOrNull(status.deadlineMs),
-    actions: [...status.actions],
+    actions: actionsOf(status.status, run),
     run: run === undefined ? null : runDetails(run),
     restarts: container.restarts,
-    warnings: [],
+    warnings: warningsOf(spec, run),
     created_at: iso(container.created_at_ms),
     image: spec.image,
     command: spec.command ?? null,
@@ -60,6 +67,8 @@ export function containerView(container: ContainerRow, run: RunRow | undefined):
     read_only: spec.read_only,
     tty: spec.tty,
     network: spec.network,
+    capabilities: capabilitiesOf(spec, run?.policy ?? policy),
+    seccomp: spec.seccomp,
     placement: spec.placement,
     max_lifetime_seconds: spec.max_lifetime_seconds ?? null,
     remove_on_exit: spec.remove_on_exit,
@@ -73,6 +82,7 @@ const runDetails = (run: RunRow): NonNullable<Container["run"]> => ({
   image_digest: run.image_digest,
   attempt: run.attempt,
   created_at: iso(run.created_at_ms),
+  accelerators: run.devices ?? [],
   started_at: isoOrNull(run.started_at_ms),
   finished_at: isoOrNull(run.finished_at_ms),
   exit: run.exit,
@@ -95,9 +105,13 @@ export const eventView = (row: EventRow): Event => ({
   cursor: formatCursor(row.seq),
 })
 
+/** Of a run that was placed before there were policies. */
+const DEFAULT_POLICY: Policy = { capabilities: "default", on_deviation: "report", vulnerable_nodes: "allow" }
+
 /** What a node is told of a run. A hostname takes no underscore, so an unnamed container's id loses its own. */
 export function assignmentOf(tenantId: TenantId, container: ContainerRow, run: RunRow): Assignment {
-  const { image, command, args, env, workdir, user, labels, resources, stop, profile, read_only, tty, network } = container.spec
+  const { image, command, args, env, workdir, user, labels, resources, stop, profile, read_only, tty, seccomp } = container.spec
+  const policy = run.policy ?? DEFAULT_POLICY
   return {
     run_id: run.id,
     container_id: container.id,
@@ -105,9 +119,12 @@ export function assignmentOf(tenantId: TenantId, container: ContainerRow, run: R
     desired: run.wish_desired,
     paused: run.wish_paused,
     stop_timeout_seconds: run.wish_stop_timeout_seconds,
+    devices: run.devices ?? [],
     spec: {
       image, image_digest: run.image_digest, hostname: container.name ?? container.id.replace("_", "-"),
-      command, args, env, workdir, user, labels, resources, stop, profile, read_only, tty, network,
+      command, args, env, workdir, user, labels, resources, stop, profile, read_only, tty, seccomp,
+      network: run.wish_network ?? container.spec.network,
+      capabilities: capabilitiesOf(container.spec, policy), on_deviation: policy.on_deviation,
       max_lifetime_seconds: container.spec.max_lifetime_seconds ?? null,
     },
   } // prettier-ignore

@@ -1,8 +1,7 @@
 /** CellObject's database: the nodes of one cell and what is reserved on them. Written by CellObject alone. */
 import { index, integer, real, sqliteTable, text } from "drizzle-orm/sqlite-core"
-import type { Profile } from "../container.ts"
 import type { CellId, NodeId, RunId, TenantId } from "../ids.ts"
-import type { Capacity } from "../node.ts"
+import type { Capacity, Device, ProfileOffer } from "../node.ts"
 import type { Reason } from "../protocol.ts"
 import { json } from "./columns.ts"
 
@@ -11,11 +10,16 @@ export const identity = sqliteTable("identity", { id: integer().primaryKey(), ce
 
 export const nodes = sqliteTable("nodes", {
   node_id: text().$type<NodeId>().primaryKey(),
-  /* From the node's hello. */
+  /* The node's word, by its NodeObject. */
   hostname: text().notNull(),
   capacity: json<Capacity>("capacity").notNull(),
   labels: json<Record<string, string>>("labels").notNull(),
-  profiles: json<Profile[]>("profiles").notNull(),
+  profiles: json<ProfileOffer[]>("profiles").notNull(),
+  /** Those that are reserved stay here after the node has stopped naming them, as failed ones, until they are given back. */
+  devices: json<Device[]>("devices").notNull().default([]),
+  max_open_files: integer().notNull().default(0),
+  /** Some version that the node reports has a known vulnerability. */
+  vulnerable: integer({ mode: "boolean" }).notNull().default(false),
   /* From the NodeObject: session, condition, lease. */
   ready: integer({ mode: "boolean" }).notNull(),
   reason: json<Reason | null>("reason"),
@@ -30,6 +34,9 @@ export const reservations = sqliteTable(
     cpus: real().notNull(),
     memory_bytes: integer().notNull(),
     pids: integer().notNull(),
+    disk_bytes: integer().notNull().default(0),
+    /** Null rather than an empty list: most runs have none. */
+    devices: json<string[] | null>("devices"),
   },
   (table) => [index("reservations_node").on(table.node_id)],
 )

@@ -9,6 +9,10 @@ export const tenants = sqliteTable("tenants", {
   name: text("name").notNull().unique(),
   /** JSON of `Quota`; the TenantObject holds the copy that counts. */
   quota: text("quota").notNull(),
+  /** JSON of `Policy`, likewise. */
+  policy: text("policy").notNull().default("{}"),
+  /** Rises with each change of quota or policy, so that the TenantObject can tell which copy is the newer. */
+  revision: integer("revision").notNull().default(1),
   created_at_ms: integer("created_at_ms").notNull(),
 })
 

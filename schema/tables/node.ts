@@ -29,6 +29,13 @@ export const node = sqliteTable("node", {
   forgotten: integer({ mode: "boolean" }).notNull(),
 })
 
+/** Assertions that a session was begun with: none is taken twice. Kept until they expire. */
+export const assertions = sqliteTable("assertions", {
+  /** SHA-256 of the assertion's `jti`, hex. */
+  id: text().primaryKey(),
+  expires_at_ms: integer().notNull(),
+})
+
 export const assignments = sqliteTable(
   "assignments",
   {

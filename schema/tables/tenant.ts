@@ -4,11 +4,12 @@
  */
 import { sql } from "drizzle-orm"
 import { index, integer, primaryKey, real, sqliteTable, text, uniqueIndex } from "drizzle-orm/sqlite-core"
-import type { Container, EventData, EventType, Quota } from "../api.ts"
-import type { ContainerSpec } from "../container.ts"
+import type { Container, EventData, EventType, Policy, Quota } from "../api.ts"
+import type { ContainerSpec, Network } from "../container.ts"
+import type { Feature } from "../features.ts"
 import type { CellId, ContainerId, EventId, NodeId, RunId, TenantId } from "../ids.ts"
 import type { Desired, RunState, Status } from "../lifecycle.ts"
-import type { Exit, Reason, Timings } from "../protocol.ts"
+import type { Exit, NoticeKind, Reason, Timings } from "../protocol.ts"
 import { json } from "./columns.ts"
 
 /** One row, from `configure`. */
@@ -17,6 +18,11 @@ export const settings = sqliteTable("settings", {
   tenant_id: text().$type<TenantId>().notNull(),
   name: text().notNull(),
   quota: json<Quota>("quota").notNull(),
+  policy: json<Policy>("policy")
+    .notNull()
+    .default({ capabilities: "default", on_deviation: "report", vulnerable_nodes: "allow" }),
+  /** Of the directory's row: an older one that comes late changes nothing. */
+  revision: integer().notNull().default(0),
   cells: json<CellId[]>("cells").notNull(),
 })
 
@@ -84,6 +90,11 @@ export const runs = sqliteTable(
     cell_id: text().$type<CellId>(),
     node_id: text().$type<NodeId>(),
     region: text(),
+    devices: json<string[] | null>("devices"),
+    /** What the profile can do there. */
+    features: json<Feature[] | null>("features"),
+    /** The tenant's policy when the cell was asked; it holds for this run to its end. Null: not placed yet. */
+    policy: json<Policy | null>("policy"),
     /* The owner of each state (schema/lifecycle.ts): placement, the node's reports, the lease. */
     state: text().$type<RunState>().notNull(),
     since_ms: integer().notNull(),
@@ -101,6 +112,8 @@ export const runs = sqliteTable(
     wish_desired: text().$type<Desired>().notNull(),
     wish_paused: integer({ mode: "boolean" }).notNull(),
     wish_stop_timeout_seconds: integer(),
+    /** Null until it is placed. */
+    wish_network: json<Network | null>("wish_network"),
     /* Outbox: set with the change that calls for it, cleared by saga.ts once the other object has answered. */
     assign_due: integer({ mode: "boolean" }).notNull(),
     release_due: integer({ mode: "boolean" }).notNull(),
@@ -130,6 +143,17 @@ export const events = sqliteTable(
     data: json<EventData>("data").notNull(),
   },
   (table) => [uniqueIndex("events_id").on(table.id), index("events_container").on(table.container_id)],
+)
+
+/** Which of a node's notices were told as events: a node repeats what was not acknowledged. Written with the event. */
+export const notices = sqliteTable(
+  "notices",
+  {
+    run_id: text().$type<RunId>().notNull(),
+    id: text().notNull(),
+    kind: text().$type<NoticeKind>().notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.run_id, table.id] })],
 )
 
 export const idempotency = sqliteTable(

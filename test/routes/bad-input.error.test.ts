@@ -86,7 +86,7 @@ describe("an address", () => {
   })
   it.each([
     ["PUT", "/v1/containers", "POST, GET, HEAD"],
-    ["PATCH", "/v1/containers/x", "GET, HEAD, DELETE"],
+    ["PUT", "/v1/containers/x", "GET, HEAD, PATCH, DELETE"],
     ["GET", "/v1/containers/x/start", "POST"],
     ["POST", "/healthz", "GET, HEAD"],
   ])("%s %s says what it takes instead", async (method, path, allowed) => {

@@ -3,7 +3,7 @@ import { env } from "cloudflare:workers"
 import type { CellId, TenantId } from "../../schema/ids.ts"
 import { type Env, peersOf } from "../../durable/shared/ports.ts"
 import type { Call } from "../../durable/shared/rpc.ts"
-import type { Quota } from "../../schema/api.ts"
+import { Policy, type Quota } from "../../schema/api.ts"
 import { anId } from "./factories.ts"
 import { FakeNode, type FakeNodeOptions } from "./fake-node.ts"
 
@@ -22,12 +22,13 @@ export const aCall = (key?: string, fingerprint = "f"): Call => ({
   idempotency: key === undefined ? null : { key, fingerprint },
 })
 
-export async function aControlPlane(settings: { quota?: Partial<Quota>; cells?: CellId[] } = {}) {
+export async function aControlPlane(settings: { quota?: Partial<Quota>; policy?: Partial<Policy>; cells?: CellId[] } = {}) {
   const tenantId: TenantId = anId("ten")
   const cellId = settings.cells?.[0] ?? anId("cel")
   const tenant = peers.tenant(tenantId)
   const quota = { containers: 1000, cpus: 1000, memory_bytes: 1024 ** 4, ...settings.quota }
-  await tenant.configure({ tenant_id: tenantId, name: "acme", quota, cells: settings.cells ?? [cellId] })
+  const policy = Policy.parse(settings.policy ?? {})
+  await tenant.configure({ tenant_id: tenantId, name: "acme", quota, policy, revision: 1, cells: settings.cells ?? [cellId] })
   const node = (options: Partial<FakeNodeOptions> = {}) => FakeNode.connect({ namespace: bindings.NODE, cellId, ...options })
   return {
     tenantId,

@@ -1,11 +1,14 @@
 import { evictDurableObject } from "cloudflare:test"
 import { describe, expect, it } from "vitest"
-import type { Ask } from "../../durable/shared/rpc.ts"
+import type { Ask, CellRpc } from "../../durable/shared/rpc.ts"
 import { peers, stubs } from "../support/control-plane.ts"
-import { anId, GIB } from "../support/factories.ts"
+import { anId, GIB, someFacts } from "../support/factories.ts"
 import { Resources } from "../../schema/container.ts"
+import type { NodeId } from "../../schema/ids.ts"
 
 const anAsk = (changes: Partial<Ask> = {}): Ask => ({
+  features: ["disk_quota"],
+  refuse_vulnerable: false,
   run_id: anId("run"),
   tenant_id: anId("ten"),
   resources: Resources.parse({ cpus: 0.1, memory_bytes: GIB / 8 }),
@@ -14,13 +17,19 @@ const anAsk = (changes: Partial<Ask> = {}): Ask => ({
   ...changes,
 })
 
+const BIG = { cpus: 100_000, memory_bytes: 1e15, pids: 1e9, runs: 1_000_000, disk_bytes: 1e15 }
+const anOffer = (node_id: NodeId): Parameters<CellRpc["registerNode"]>[1] => {
+  const { hostname, profiles, devices, max_open_files } = someFacts()
+  return { node_id, hostname, capacity: BIG, labels: { region: "eu-1" }, profiles, devices, max_open_files, vulnerable: false }
+}
+
 async function aCell(nodes = 1, runs = 1_000_000) {
   const cellId = anId("cel")
   const cell = peers.cell(cellId)
-  const capacity = { cpus: 100_000, memory_bytes: 1e15, pids: 1e9, runs }
+  const capacity = { ...BIG, runs }
   for (let i = 0; i < nodes; i++) {
     const node_id = anId("nod")
-    await cell.registerNode(cellId, { node_id, hostname: `h${i}`, capacity, labels: { region: "eu-1" }, profiles: ["hardened"] })
+    await cell.registerNode(cellId, { ...anOffer(node_id), hostname: `h${i}`, capacity })
     await cell.setNodeReady(node_id, true, null)
   }
   return { cellId, cell }
@@ -55,15 +64,9 @@ describe("a cell", () => {
 
   it("says why nothing fits, most nodes first", async () => {
     const { cellId, cell } = await aCell(2)
-    const small = { cpus: 0.05, memory_bytes: 1e15, pids: 1e9, runs: 1 }
+    const small = { ...BIG, cpus: 0.05, runs: 1 }
     const node_id = anId("nod")
-    await cell.registerNode(cellId, {
-      node_id,
-      hostname: "small",
-      capacity: small,
-      labels: { zone: "b" },
-      profiles: ["hardened"],
-    })
+    await cell.registerNode(cellId, { ...anOffer(node_id), capacity: small, labels: { zone: "b" } })
     await cell.setNodeReady(node_id, true, null)
     const [placement] = await cell.place(cellId, [anAsk({ labels: { zone: "b" } })])
     expect(placement).toMatchObject({

@@ -40,14 +40,14 @@ async function passLease(nodeStub: DurableObjectStub, lateMs = 0) {
 describe("a node's session", () => {
   it("is refused without our subprotocol", async () => {
     const { node } = await aControlPlane()
-    await expect(node({ subprotocol: "berth.node.v0" })).rejects.toThrow("This platform speaks berth.node.v1")
+    await expect(node({ subprotocol: "berth.node.v0" })).rejects.toThrow("This platform speaks berth.node.v2")
   })
 
   it.each([
     ["an unreadable message", "{", CLOSE.protocol_error],
     ["a message of no known type", '{"type":"dance"}', CLOSE.protocol_error],
-    ["a report before the hello", '{"type":"report","seq":1,"observations":[],"gone":[]}', CLOSE.protocol_error],
-    ["a hello of another version", '{"type":"hello","protocol":2,"new_field":1}', CLOSE.version],
+    ["a report before the hello", '{"type":"report","seq":1,"observations":[],"gone":[],"notices":[]}', CLOSE.protocol_error],
+    ["a hello of another version", '{"type":"hello","protocol":3,"new_field":1}', CLOSE.version],
   ])("is closed at %s", async (_what, text, code) => {
     const { node } = await aControlPlane()
     const host = await node({ silent: true })
@@ -76,7 +76,7 @@ describe("a node's session", () => {
     const stranger = await node()
     await stranger.acknowledged(stranger.report([anObservation(run, { state: "failed", revision: 9, exit: anExit() })], [run]))
     expect((await tenant.getContainer(id)).status).toBe("running")
-    const told = await tenant.observe(stranger.nodeId, [anObservation(run, { state: "failed", revision: 9 })], [])
+    const told = await tenant.observe(stranger.nodeId, [anObservation(run, { state: "failed", revision: 9 })], [], [])
     expect(told).toEqual({ unknown: [run] })
     expect((await tenant.getContainer(id)).status).toBe("running")
   })

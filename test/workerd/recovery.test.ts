@@ -29,7 +29,7 @@ afterEach(() => {
 describe("a container without a node that fits", () => {
   it("waits in scheduling with counted reasons and starts by itself when a node joins", async () => {
     const { tenant, node } = await aControlPlane()
-    await node({ facts: { capacity: { cpus: 8, memory_bytes: GIB, pids: 1000, runs: 10 } } })
+    await node({ facts: { capacity: { cpus: 8, memory_bytes: GIB, pids: 1000, runs: 10, disk_bytes: 100 * GIB } } })
     await node({ condition: { accepting: false, reason: { code: "drained", message: "drained" } } })
     const { status, body } = await tenant.createContainer(aCall(), aCreate({ resources: { memory_bytes: 2 * GIB } }))
     expect(status).toBe(201)
@@ -42,7 +42,7 @@ describe("a container without a node that fits", () => {
 
   it("takes the place of one that is removed", async () => {
     const { tenant, node } = await aControlPlane()
-    await node({ facts: { capacity: { cpus: 8, memory_bytes: GIB, pids: 1000, runs: 1 } } })
+    await node({ facts: { capacity: { cpus: 8, memory_bytes: GIB, pids: 1000, runs: 1, disk_bytes: 100 * GIB } } })
     const first = await tenant.createContainer(aCall(), aCreate())
     const second = await tenant.createContainer(aCall(), aCreate())
     expect(second.body.reason?.code).toBe("no_capacity")

@@ -12,7 +12,7 @@ export interface ReadBody {
 }
 
 /** @throws AppError `body_too_large`, `unsupported_media_type`, `malformed_json` or `bad_request`. */
-export async function readBody(request: Request, rule: BodyRule): Promise<ReadBody> {
+export async function readBody(request: Request, rule: BodyRule, alsoMedia: readonly string[] = []): Promise<ReadBody> {
   const text = await readText(request)
   if (rule === "none") {
     if (text !== "") throw new AppError("bad_request", "This call takes no body.")
@@ -20,8 +20,11 @@ export async function readBody(request: Request, rule: BodyRule): Promise<ReadBo
   }
   if (text === "" && rule === "optional") return { text, json: {} }
   const media = (request.headers.get("content-type") ?? "").split(";")[0]?.trim().toLowerCase()
-  if (media !== "application/json")
-    throw new AppError("unsupported_media_type", `The body must be application/json, not ${media || "without a content type"}.`)
+  const accepted = ["application/json", ...alsoMedia]
+  if (!accepted.includes(media ?? "")) {
+    const detail = `The body must be ${accepted.join(" or ")}, not ${media || "without a content type"}.`
+    throw new AppError("unsupported_media_type", detail)
+  }
   return { text, json: parse(text) }
 }
 

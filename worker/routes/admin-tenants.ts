@@ -1,12 +1,21 @@
 /** Tenants, as operators make and find them. */
 import { z } from "zod"
-import { OPERATOR_SCOPE, page, PageQuery, Tenant, TenantCreate, TokenAnswer, TokenCreate } from "../../schema/api.ts"
+import {
+  OPERATOR_SCOPE,
+  page,
+  PageQuery,
+  Tenant,
+  TenantCreate,
+  TenantUpdate,
+  TokenAnswer,
+  TokenCreate,
+} from "../../schema/api.ts"
 import { AppError } from "../../schema/errors.ts"
 import { TenantId } from "../../schema/ids.ts"
 import { pageOf, parseCursor } from "../cursors.ts"
 import type { TenantRow } from "../directory.ts"
 import { tenant, TENANT_ID, TOKEN_ID } from "../examples.ts"
-import { operation } from "../operation.ts"
+import { MERGE_PATCH_MEDIA, operation } from "../operation.ts"
 
 const TenantPath = z.object({ id: TenantId.meta({ examples: [TENANT_ID] }) })
 
@@ -14,6 +23,7 @@ const viewOf = (row: TenantRow): Tenant => ({
   id: row.id,
   name: row.name,
   quota: row.quota,
+  policy: row.policy,
   created_at: new Date(row.createdAtMs).toISOString(),
 })
 
@@ -34,7 +44,9 @@ export const createTenant = operation({
     headers: { Location: "Where to read the tenant." },
   },
   errors: ["name_taken"],
-  example: { body: { name: "acme", quota: { containers: 100, cpus: 32, memory_bytes: 68_719_476_736 } } },
+  example: {
+    body: { name: "acme", quota: { containers: 100, cpus: 32, memory_bytes: 68_719_476_736 }, policy: { on_deviation: "stop" } },
+  },
   async handle(c, { body, ids }) {
     const { clock, directory, peers } = c.var.services
     const id = ids.make("ten")
@@ -42,7 +54,7 @@ export const createTenant = operation({
     if (taken && taken.id !== id) throw new AppError("name_taken", `There is already a tenant named ${body.name}.`)
     const cell = await directory.defaultCell(ids.make("cel"), clock.now())
     // The object first: a tenant that the directory knows can always be used, and an object that nobody knows costs nothing.
-    await peers.tenant(id).configure({ tenant_id: id, name: body.name, quota: body.quota, cells: [cell] })
+    await peers.tenant(id).configure({ tenant_id: id, ...body, revision: 1, cells: [cell] })
     const row = await directory.addTenant(id, body, clock.now())
     return { status: 201, body: viewOf(row), headers: { location: `/v1/admin/tenants/${id}` } }
   },
@@ -78,12 +90,39 @@ export const getTenant = operation({
   tag: "Operators",
   access: OPERATOR_SCOPE,
   summary: "Read a tenant",
-  description: "Its name and its quota.",
+  description: "Its name, its quota and the policy for it.",
   params: TenantPath,
   answer: { status: 200, description: "The tenant.", schema: Tenant, example: tenant },
   errors: ["not_found"],
   example: { params: { id: TENANT_ID } },
   handle: async (c, { params }) => ({ status: 200, body: viewOf(await c.var.services.directory.tenant(params.id)) }),
+})
+
+export const updateTenant = operation({
+  id: "updateTenant",
+  method: "patch",
+  path: "/v1/admin/tenants/{id}",
+  tag: "Operators",
+  access: OPERATOR_SCOPE,
+  summary: "Change a tenant",
+  description:
+    "A JSON Merge Patch (RFC 7396) of its quota and the policy for it: what is left out stays. A new policy holds for runs that " +
+    "are placed from then on; live ones keep the policy under which they were placed. A lower quota ends nothing that runs.",
+  params: TenantPath,
+  body: TenantUpdate,
+  bodyMedia: [MERGE_PATCH_MEDIA],
+  answer: { status: 200, description: "The tenant, as it is now.", schema: Tenant, example: tenant },
+  errors: ["not_found"],
+  example: { params: { id: TENANT_ID }, body: { policy: { on_deviation: "stop" } } },
+  async handle(c, { params, body, ids }) {
+    const { clock, directory, peers } = c.var.services
+    const row = await directory.updateTenant(params.id, body)
+    const cell = await directory.defaultCell(ids.make("cel"), clock.now())
+    const { id, name, quota, policy, revision } = row
+    // If this call fails here, the row is ahead of the object; the caller hears so, and a repeat does both.
+    await peers.tenant(id).configure({ tenant_id: id, name, quota, policy, revision, cells: [cell] })
+    return { status: 200, body: viewOf(row) }
+  },
 })
 
 export const mintTenantToken = operation({

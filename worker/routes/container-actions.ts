@@ -53,7 +53,7 @@ const STOPPING = { status: "stopping", actions: ["kill"] } satisfies Verb<undefi
 export const containerActions: readonly Operation[] = [
   verb({
     kind: "start",
-    errors: ["quota_exceeded"],
+    errors: ["policy_refused", "quota_exceeded"],
     summary: "Start a container",
     description: "Begins a new run of a container that was only created, or whose run has ended.",
     becomes: { status: "scheduling", actions: ["stop", "restart", "kill"] },
@@ -71,7 +71,7 @@ export const containerActions: readonly Operation[] = [
   }),
   verb({
     kind: "restart",
-    errors: ["quota_exceeded"],
+    errors: ["policy_refused", "quota_exceeded"],
     summary: "Restart a container",
     description: "Stops the run, if one is live, and begins a new one, on whichever node fits then.",
     body: StopBody,

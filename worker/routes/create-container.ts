@@ -22,7 +22,7 @@ export const createContainer = operation({
     example: { ...container, status: "scheduling", actions: ["stop", "restart", "kill"], run: null },
     headers: { Location: "Where to read the container." },
   },
-  errors: ["name_taken", "quota_exceeded"],
+  errors: ["name_taken", "policy_refused", "quota_exceeded"],
   example: {
     body: {
       image: "registry.example/team/app:1.4",

@@ -1,0 +1,2 @@
+ALTER TABLE `tenants` ADD `policy` text DEFAULT '{}' NOT NULL;--> statement-breakpoint
+ALTER TABLE `tenants` ADD `revision` integer DEFAULT 1 NOT NULL;
