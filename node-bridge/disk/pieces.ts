@@ -9,7 +9,7 @@ export interface Piece {
 export function piecesOf(data: Buffer, offset: number, blockBytes: number): Piece[] {
   const pieces: Piece[] = []
   let from = -1
-  for (let at = 0; at <= data.length; at += blockBytes) {
+  for (let at = 0; at < data.length + blockBytes; at += blockBytes) {
     const empty = at >= data.length || data.subarray(at, at + blockBytes).every((byte) => byte === 0)
     if (!empty && from === -1) from = at
     if (empty && from !== -1) {
