@@ -27,6 +27,7 @@ const OPTIONS = {
   "capacity-pids": { type: "string" },
   "capacity-runs": { type: "string" },
   "capacity-disk-bytes": { type: "string" },
+  "disk-overcommit": { type: "string" },
   help: { type: "boolean", short: "h" },
 } as const
 
@@ -44,6 +45,7 @@ export const HELP = `node-bridge: runs a host's containers for the platform
   --name HOSTNAME          default: this host's name
   --capacity-cpus N, --capacity-memory-bytes N, --capacity-pids N, --capacity-runs N, --capacity-disk-bytes N
                            offer this much instead of what was measured
+  --disk-overcommit FACTOR promise so many times the disk space that there is (default 1); few containers fill their disks
   --parallel-starts N      containers started at once (default: four a processor)
   --registry-timeout SECONDS
                            the longest that a registry may take to say which image a tag names (default 20)
@@ -94,6 +96,7 @@ const Config = z.object({
   loopbackRegistries: z.boolean().default(false),
   registryTimeoutSeconds: whole("registry-timeout").optional(),
   pullTimeoutSeconds: whole("pull-timeout").max(MAX_PULL_SECONDS, `--pull-timeout must be at most ${MAX_PULL_SECONDS}`).optional(),
+  diskOvercommit: z.coerce.number("--disk-overcommit must be a number").min(1, "--disk-overcommit must be 1 or more").default(1),
   capacity: z.object({
     cpus: positive("capacity-cpus").optional(),
     memory_bytes: whole("capacity-memory-bytes").optional(),
@@ -124,6 +127,7 @@ export function readConfig(args: readonly string[], env: Readonly<Record<string,
     loopbackRegistries: values["loopback-registries"],
     registryTimeoutSeconds: values["registry-timeout"],
     pullTimeoutSeconds: values["pull-timeout"],
+    diskOvercommit: values["disk-overcommit"],
     capacity: {
       cpus: values["capacity-cpus"],
       memory_bytes: values["capacity-memory-bytes"],

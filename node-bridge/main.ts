@@ -17,6 +17,7 @@ import { lockState } from "./agent/state-lock.ts"
 import { systemTimers } from "./timers.ts"
 import { HELP, readConfig } from "./config.ts"
 import type { Config } from "./config.ts"
+import { diskCapacity } from "./disk/space.ts"
 import { createLog, explain } from "./log.ts"
 import type { Log } from "./log.ts"
 import type { Controller } from "./runtime/controller.ts"
@@ -45,7 +46,7 @@ async function main(): Promise<number> {
   await lockState(config.state)
   const identity = await enrolled(config, log)
   const controller = await openController(config, log)
-  const capacity = await hostCapacity(config.state, config.capacity)
+  const capacity = await hostCapacity(await diskCapacity(config.state, config.diskOvercommit), config.capacity)
   const ofHost = { hostname: config.name, labels: config.labels, capacity, bootId: await bootId(), controller }
   let ready = false
   const agent = await Agent.adopt({

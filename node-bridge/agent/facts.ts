@@ -1,5 +1,5 @@
 /** What this host says of itself at hello. */
-import { readFile, statfs } from "node:fs/promises"
+import { readFile } from "node:fs/promises"
 import { arch, availableParallelism, release, totalmem } from "node:os"
 import type { Capacity, NodeFacts } from "../../schema/node.ts"
 import type { Controller } from "../runtime/controller.ts"
@@ -10,8 +10,6 @@ const MIB = 1024 * 1024
 const RESERVED_MEMORY_BYTES = 256 * MIB
 const RESERVED_MEMORY_SHARE = 0.05
 const RESERVED_PIDS = 2048
-/** Of the free space of the state's file system: images, logs and the journal grow there too. */
-const RESERVED_DISK_SHARE = 0.1
 /** A container costs about 1.4 MiB and three processes before it does anything; beyond so many nobody has measured. */
 const MAX_RUNS = 2000
 
@@ -19,24 +17,24 @@ export async function bootId(): Promise<string> {
   return (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim()
 }
 
-export async function hostCapacity(stateDir: string, overrides: Partial<Capacity>): Promise<Capacity> {
+/** `diskBytes`: what may be promised of the state's file system. */
+export async function hostCapacity(diskBytes: number, overrides: Partial<Capacity>): Promise<Capacity> {
   const pidMax = Number((await readFile("/proc/sys/kernel/pid_max", "utf8")).trim())
-  const { bavail, bsize } = await statfs(stateDir)
   return {
-    ...capacityOf({ cpus: availableParallelism(), memoryBytes: totalmem(), pidMax, freeDiskBytes: bavail * bsize }),
+    ...capacityOf({ cpus: availableParallelism(), memoryBytes: totalmem(), pidMax, diskBytes }),
     ...Object.fromEntries(Object.entries(overrides).filter(([, value]) => value !== undefined)),
   }
 }
 
 /** Pure: what is left for runs of a host of this size. Processors are not over-committed. */
-export function capacityOf(host: { cpus: number; memoryBytes: number; pidMax: number; freeDiskBytes: number }): Capacity {
+export function capacityOf(host: { cpus: number; memoryBytes: number; pidMax: number; diskBytes: number }): Capacity {
   const memory = Math.floor(host.memoryBytes * (1 - RESERVED_MEMORY_SHARE)) - RESERVED_MEMORY_BYTES
   return {
     cpus: host.cpus,
     memory_bytes: Math.max(memory, MIB),
     pids: Math.max(host.pidMax - RESERVED_PIDS, 1),
     runs: MAX_RUNS,
-    disk_bytes: Math.max(Math.floor(host.freeDiskBytes * (1 - RESERVED_DISK_SHARE)), 1),
+    disk_bytes: host.diskBytes,
   }
 }
 

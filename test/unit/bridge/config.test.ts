@@ -21,6 +21,11 @@ describe("the bridge's configuration", () => {
     expect(config).toMatchObject({ labels: { region: "eu", note: "a=b" }, capacity: { cpus: 1.5 } })
   })
 
+  it("promises the disk once, unless the operator bets on more", () => {
+    expect(readConfig(GOOD, {})).toMatchObject({ diskOvercommit: 1 })
+    expect(readConfig([...GOOD, "--disk-overcommit", "2.5"], {})).toMatchObject({ diskOvercommit: 2.5 })
+  })
+
   it("takes plain http to this machine alone", () => {
     for (const url of ["http://127.0.0.1:8080", "http://localhost", "http://[::1]:1"]) {
       expect(readConfig(["--state", "/tmp/x", "--url", url], {})).toMatchObject({ url })
@@ -42,6 +47,7 @@ describe("the bridge's configuration", () => {
     ["a capacity that is no number", [...GOOD, "--capacity-runs", "many"], "--capacity-runs must be a number."],
     ["a pull that nobody would wait for", [...GOOD, "--pull-timeout", "900"], "--pull-timeout must be at most 800."],
     ["a deadline that is none", [...GOOD, "--registry-timeout", "soon"], "--registry-timeout must be a number."],
+    ["a disk promised less than once", [...GOOD, "--disk-overcommit", "0.5"], "--disk-overcommit must be 1 or more."],
     ["no start at all", [...GOOD, "--parallel-starts", "0"], "--parallel-starts must be above 0."],
   ])("refuses %s with one sentence", (_, args, sentence) => {
     expect(() => readConfig(args, {})).toThrow(sentence)

@@ -1,13 +1,13 @@
-import fc from "fast-check"
+import { array, assert, constant, nat, oneof, property, uint8Array } from "fast-check"
 import { expect, it } from "vitest"
 import { piecesOf } from "../../../node-bridge/disk/pieces.ts"
 
 const BLOCK = 8
 
 it("what is written makes the same file, and no piece is larger than it must be", () => {
-  const aBlock = fc.oneof(fc.constant(Buffer.alloc(BLOCK)), fc.uint8Array({ minLength: BLOCK, maxLength: BLOCK }))
-  fc.assert(
-    fc.property(fc.array(aBlock, { maxLength: 20 }), fc.nat(5), (blocks, skipped) => {
+  const aBlock = oneof(constant(Buffer.alloc(BLOCK)), uint8Array({ minLength: BLOCK, maxLength: BLOCK }))
+  assert(
+    property(array(aBlock, { maxLength: 20 }), nat(5), (blocks, skipped) => {
       const data = Buffer.concat(blocks)
       const offset = skipped * BLOCK
       const copy = Buffer.alloc(data.length + offset)
