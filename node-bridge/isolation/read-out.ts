@@ -5,7 +5,6 @@
  * The monitor looks at every run again and again, and leaves out what costs more than reading a file: the filter, for which
  * the process must stand still, the host's side of the network, and the run's other processes.
  */
-import { createHash } from "node:crypto"
 import { existsSync, readFileSync, readlinkSync, statfsSync } from "node:fs"
 import { setTimeout as delay } from "node:timers/promises"
 import type { Isolation } from "../../schema/isolation.ts"
@@ -41,8 +40,6 @@ export interface LookInput {
 
 export interface ReadOutInput extends LookInput {
   readonly paused: boolean
-  /** The filter that was compiled for this run; null when the runtime compiles its own. */
-  readonly expectedFilter: Buffer | null
   /** The host's side of its network; null when it has none. */
   readonly network: NetworkDescription | null
 }
@@ -58,7 +55,7 @@ const RUNTIME_PROGRAM = /^\/$|^\/memfd:|\/(crun|runc)$/
 
 /** All of it. Throws `ControllerError` when the process ended meanwhile: half a reading is none. */
 export async function readIsolation(input: ReadOutInput): Promise<Isolation> {
-  const { init, record, paused, expectedFilter, network, cgroups } = input
+  const { init, record, paused, network, cgroups } = input
   try {
     await untilExec(input)
     const companions = companionsOf(cgroups.processes(record.run_id), init.pid, record.profile, idRangeOf(record))
@@ -71,7 +68,7 @@ export async function readIsolation(input: ReadOutInput): Promise<Isolation> {
     }
     const deviations = deviationsOf(reading, {
       ...seen.expected,
-      filterSha256: expectedFilter === null ? null : createHash("sha256").update(expectedFilter).digest("hex"),
+      filterSha256: record.filter_sha256,
       networkDescribed: network !== null,
       companions: companions.deviations,
     })

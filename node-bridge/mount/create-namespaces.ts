@@ -19,8 +19,8 @@ export interface RootLayout {
   /** The mount points. */
   readonly root: string
   readonly sys: string
-  /** `sys` must show this network's interfaces, not the machine's. */
-  readonly netns: string
+  /** `sys` must show this network's interfaces, not the machine's; null: nothing is mounted there. */
+  readonly netns: string | null
 }
 
 /** The thread's directory may be anything that can be held, a deleted one too. */
@@ -75,6 +75,7 @@ export class CreateNamespaces {
 
   /** A sysfs shows the network namespace of who mounts it. */
   #mountSys({ netns, sys }: RootLayout): void {
+    if (netns === null) return
     const network = openSync(netns, "r")
     try {
       setns(network, CLONE_NEWNET)

@@ -4,13 +4,6 @@
  */
 import type { OciMount, OciNamespace } from "./spec-types.ts"
 
-/**
- * What lets ordinary images drop privileges: chown, su, setpriv, an entrypoint that becomes another user. They count inside
- * the tenant's user namespace only, and the network namespace is not owned by that, so none of them reaches a device, a
- * mount or an address. CHOWN and DAC_OVERRIDE act on ids of the tenant's range alone.
- */
-export const CAPABILITIES = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETGID", "CAP_SETUID", "CAP_KILL"] as const
-
 /** Every one of its own; `network` and (where a pinned one is used) `user` are joined by path. */
 export const NAMESPACES = ["pid", "network", "ipc", "uts", "mount", "cgroup", "user"] as const satisfies OciNamespace["type"][]
 
@@ -54,6 +47,12 @@ export const BASE_MOUNTS: readonly OciMount[] = [
     options: ["nosuid", "noexec", "nodev", "mode=1777", `size=${SHM_BYTES}`],
   },
   { destination: "/dev/mqueue", type: "mqueue", source: "mqueue", options: ["nosuid", "noexec", "nodev"] },
+]
+
+/** Under a kernel of the container's own: what it knows of the above, each served from inside it. */
+export const SANDBOX_MOUNTS: readonly OciMount[] = [
+  ...BASE_MOUNTS.filter(({ type }) => type !== "mqueue"),
+  { destination: "/sys", type: "sysfs", source: "sysfs", options: ["ro", "nosuid", "noexec", "nodev"] },
 ]
 
 /** With a read-only root, programs still need somewhere to put a pid file. Charged to the container's memory. */

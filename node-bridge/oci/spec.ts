@@ -2,11 +2,14 @@
  * The one function that makes a `config.json`: a hardened base and what this run asks for. Pure and total: the same input
  * gives the same bytes, and nothing a tenant wrote can add a mount, a namespace, a capability, a hook or an annotation.
  */
+import { CAPABILITIES } from "../../schema/container.ts"
+import type { Capability } from "../../schema/container.ts"
 import type { Assignment } from "../../schema/protocol.ts"
 import type { IdRange } from "../runtime/ports.ts"
+import { RUNTIMES } from "../runtime/runtimes.ts"
+import type { RuntimeName, RuntimeTraits } from "../runtime/runtimes.ts"
 import {
   BASE_MOUNTS,
-  CAPABILITIES,
   CGROUP_PARENT,
   CPU_PERIOD_MICROSECONDS,
   ETC_FILES,
@@ -14,6 +17,7 @@ import {
   NAMESPACES,
   OOM_SCORE_ADJ,
   READ_ONLY_PATHS,
+  SANDBOX_MOUNTS,
   WRITABLE_MOUNTS,
 } from "./hardened.ts"
 import { seccompForRuntime } from "./seccomp.ts"
@@ -33,11 +37,13 @@ export interface SpecInput {
     readonly sys: string
     /** The directory with our `hosts`, `hostname` and `resolv.conf`. */
     readonly etc: string
-    readonly netns: string
+    /** Null: the runtime makes one of its own. */
+    readonly netns: string | null
     /** The tenant's pinned user namespace; null for one of the container's own, made by the runtime. */
     readonly userns: string | null
   }
   readonly host: {
+    readonly runtime: RuntimeName
     readonly architecture: "amd64" | "arm64"
     readonly cgroupVersion: 1 | 2
   }
@@ -49,6 +55,7 @@ export const cgroupPathOf = (runId: string) => `${CGROUP_PARENT}/${runId}`
 
 export function composeSpec(input: SpecInput): OciSpec {
   const { run, user, paths, host, range } = input
+  const traits = RUNTIMES[host.runtime]
   const mapping = [{ containerID: 0, hostID: range.hostBase, size: range.size }]
   const openFiles = run.spec.resources.open_files
   return {
@@ -59,7 +66,7 @@ export function composeSpec(input: SpecInput): OciSpec {
       args: input.args,
       env: input.env,
       cwd: input.workdir,
-      capabilities: capabilitiesFor(user.uid),
+      capabilities: capabilitiesFor(user.uid, run.spec.capabilities),
       rlimits: [
         { type: "RLIMIT_NOFILE", soft: openFiles, hard: openFiles },
         { type: "RLIMIT_CORE", soft: 0, hard: 0 },
@@ -69,30 +76,35 @@ export function composeSpec(input: SpecInput): OciSpec {
     },
     root: { path: paths.root, readonly: run.spec.read_only },
     hostname: run.spec.hostname,
-    mounts: [...BASE_MOUNTS, ...systemMounts(paths.sys), ...etcMounts(paths.etc), ...(run.spec.read_only ? WRITABLE_MOUNTS : [])],
+    mounts: [
+      ...(traits.ownKernel ? SANDBOX_MOUNTS : [...BASE_MOUNTS, ...systemMounts(paths.sys)]),
+      ...etcMounts(paths.etc),
+      ...(run.spec.read_only ? WRITABLE_MOUNTS : []),
+    ],
     // crun alone reads this; the key is ours, never a tenant's.
     ...(input.seccompBpf === null ? {} : { annotations: { "run.oci.seccomp_bpf_data": input.seccompBpf } }),
     linux: {
       namespaces: NAMESPACES.map((type) => namespaceOf(type, paths)),
       ...(paths.userns === null ? { uidMappings: mapping, gidMappings: mapping } : {}),
-      resources: resourcesFor(run.spec.resources),
+      resources: resourcesFor(run.spec.resources, traits),
       cgroupsPath: cgroupPathOf(run.run_id),
       maskedPaths: MASKED_PATHS,
       readonlyPaths: READ_ONLY_PATHS,
       rootfsPropagation: "private",
-      ...(input.seccompBpf === null ? { seccomp: seccompForRuntime(host.architecture) } : {}),
+      ...(traits.filter === "list" ? { seccomp: seccompForRuntime(host.architecture, run.spec.seccomp.deny) } : {}),
     },
   }
 }
 
 /** A user other than root starts with none in effect, as everywhere; the bound holds for both. */
-function capabilitiesFor(uid: number): OciCapabilities {
-  const held = uid === 0 ? CAPABILITIES : []
-  return { bounding: CAPABILITIES, effective: held, permitted: held, inheritable: [], ambient: [] }
+function capabilitiesFor(uid: number, asked: readonly Capability[]): OciCapabilities {
+  const bounding = CAPABILITIES.filter((name) => asked.includes(name))
+  const held = uid === 0 ? bounding : []
+  return { bounding, effective: held, permitted: held, inheritable: [], ambient: [] }
 }
 
 function namespaceOf(type: OciNamespace["type"], paths: SpecInput["paths"]): OciNamespace {
-  if (type === "network") return { type, path: paths.netns }
+  if (type === "network") return paths.netns === null ? { type } : { type, path: paths.netns }
   return type === "user" && paths.userns !== null ? { type, path: paths.userns } : { type }
 }
 
@@ -121,7 +133,7 @@ function etcMounts(directory: string): OciMount[] {
   }))
 }
 
-function resourcesFor(asked: Assignment["spec"]["resources"]): OciResources {
+function resourcesFor(asked: Assignment["spec"]["resources"], { pidsOfItsOwn }: RuntimeTraits): OciResources {
   return {
     // Deny all; runtimes add the standard devices (null, zero, full, random, urandom, tty, pts) to that by themselves.
     devices: [{ allow: false, access: "rwm" }],
@@ -132,6 +144,6 @@ function resourcesFor(asked: Assignment["spec"]["resources"]): OciResources {
       period: CPU_PERIOD_MICROSECONDS,
       shares: Math.min(262_144, Math.max(2, Math.round(asked.cpus * 1024))), // the kernel's bounds
     },
-    pids: { limit: asked.pids },
+    pids: { limit: asked.pids + pidsOfItsOwn },
   }
 }

@@ -6,7 +6,10 @@
  */
 import type { RunId } from "../../schema/ids.ts"
 import { startDaemon } from "./exec.ts"
+import { runtimeRootOf } from "./paths.ts"
 import type { HostPaths, RunPaths } from "./paths.ts"
+import { RUNTIMES } from "./runtimes.ts"
+import type { RuntimeName } from "./runtimes.ts"
 import type { ToolPaths } from "./tools.ts"
 
 export interface CreateInput {
@@ -14,7 +17,7 @@ export interface CreateInput {
   readonly host: HostPaths
   readonly paths: RunPaths
   readonly tools: ToolPaths
-  readonly runtime: "crun" | "runc"
+  readonly runtime: RuntimeName
   readonly tty: boolean
   /** The mount namespace in which the runtime creates: conmon itself stays in the host's, where its log is. */
   readonly mountns: string
@@ -38,7 +41,7 @@ export function conmonArgs(input: CreateInput): string[] {
     "--log-path", `k8s-file:${paths.log}`,
     "--log-level", "error",
     // One session keyring for each container would use up the kernel's quota of keys (200 for a uid).
-    "--no-new-keyring",
+    ...(RUNTIMES[input.runtime].keyringOption ? ["--no-new-keyring"] : []),
     // At a container's end conmon would call syncfs() for its log, which stalls every other writer of the file system.
     "--no-sync-log",
     ...(input.tty ? ["--terminal"] : []),
@@ -46,8 +49,8 @@ export function conmonArgs(input: CreateInput): string[] {
 }
 
 /** What stands before the verb in every call of the runtime. */
-export function runtimeOptions(runtime: "crun" | "runc", host: HostPaths): string[] {
-  return runtime === "crun" ? ["--cgroup-manager=cgroupfs", `--root=${host.runtimeRoot}`] : [`--root=${host.runtimeRoot}`]
+export function runtimeOptions(runtime: RuntimeName, host: HostPaths): string[] {
+  return [...RUNTIMES[runtime].options, `--root=${runtimeRootOf(host, runtime)}`]
 }
 
 export type Created =

@@ -28,6 +28,8 @@ export const HostRecord = z.object({
   /** What was asked for: the isolation read-out holds the kernel's figures against these. */
   limits: Resources.pick({ cpus: true, memory_bytes: true, pids: true, open_files: true, io: true }).strip(),
   capabilities: z.array(Capability),
+  /** Of the filter that was compiled for it, in hex; null where the runtime brings or compiles its own. */
+  filter_sha256: z.string().nullable(),
   /** The size of the run's own disk; null where its root is on the host's. */
   disk_bytes: z.int().nullable(),
   uid: z.int(),

@@ -17,7 +17,7 @@ import type { Standing } from "./outcome.ts"
 import { runPaths } from "./paths.ts"
 import type { HostPaths, RunPaths } from "./paths.ts"
 import { isAlive, startedAtMs } from "./process-identity.ts"
-import type { RuntimeCli } from "./runtime-cli.ts"
+import type { RuntimeClis } from "./runtime-cli.ts"
 
 /** The last lines in an exit, as the protocol bounds them. */
 const TAIL_LINES = 10
@@ -26,7 +26,7 @@ const TAIL_CHARS = 1024
 export interface ObserverHost {
   readonly host: HostPaths
   readonly cgroups: Cgroups
-  readonly cli: RuntimeCli
+  readonly clis: RuntimeClis
   readonly bootId: string
   readonly log: Log
 }
@@ -50,7 +50,7 @@ export class RunObserver {
     if (record === null) return { kind: "absent" }
     if (record.started_at_ms === null) {
       if (this.#isPrepared(runId)) return { kind: "prepared" }
-      record = this.#recordLateStart(record, paths)
+      record = await this.#recordLateStart(record, paths)
     }
     const standing = this.#look(record, paths)
     switch (standing.kind) {
@@ -69,8 +69,9 @@ export class RunObserver {
   }
 
   /** A bridge may have died between the runtime's `start` and its record of it: the runtime's state tells. */
-  #recordLateStart(record: HostRecord, paths: RunPaths): HostRecord {
-    if (record.init === null || record.boot_id !== this.#on.bootId || !this.#on.cli.wasStarted(record.run_id)) return record
+  async #recordLateStart(record: HostRecord, paths: RunPaths): Promise<HostRecord> {
+    if (record.init === null || record.boot_id !== this.#on.bootId) return record
+    if (!(await this.#on.clis[record.runtime].wasStarted(record.run_id))) return record
     const late = { ...record, started_at_ms: isAlive(record.init) ? Math.round(startedAtMs(record.init)) : Date.now() }
     writeRecord(paths.record, late)
     return late

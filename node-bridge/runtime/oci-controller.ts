@@ -5,6 +5,11 @@
 import { chmodSync, mkdirSync, readFileSync } from "node:fs"
 import { arch } from "node:os"
 import { join } from "node:path"
+import { openDisks } from "../disk/open.ts"
+import type { DiskOptions } from "../disk/open.ts"
+import { DiskWatch } from "../disk/watch.ts"
+import { Profile } from "../../schema/container.ts"
+import type { Feature } from "../../schema/features.ts"
 import { DirectoryImageStore } from "../image/store.ts"
 import type { ImageStoreOptions } from "../image/store.ts"
 import type { Log } from "../log.ts"
@@ -16,18 +21,23 @@ import { TenantNamespaces } from "../mount/user-namespaces.ts"
 import { NamespacePool } from "../network/pool.ts"
 import type { PoolOptions } from "../network/pool.ts"
 import { ownProcs, parseCgroupLayout } from "./cgroup-layout.ts"
+import type { CgroupLayout } from "./cgroup-layout.ts"
 import { Cgroups } from "./cgroups.ts"
 import type { Controller } from "./controller.ts"
 import { Happenings } from "./happenings.ts"
 import { MigrationLock } from "./migration-lock.ts"
 import { OciController } from "./oci-runs.ts"
-import { hostPaths } from "./paths.ts"
+import type { Runtime } from "./oci-runs.ts"
+import { hostPaths, runtimeRootOf } from "./paths.ts"
 import type { HostPaths } from "./paths.ts"
 import type { ImageStore } from "./ports.ts"
 import { bootId } from "./process-identity.ts"
 import { RuntimeCli } from "./runtime-cli.ts"
-import { compileSeccomp } from "./seccomp-compile.ts"
-import { passedBefore, remember, runSelfTest } from "./self-test.ts"
+import type { RuntimeClis } from "./runtime-cli.ts"
+import { RUNTIME_NAMES, RUNTIMES } from "./runtimes.ts"
+import type { RuntimeName } from "./runtimes.ts"
+import { SeccompFilters } from "./seccomp-filters.ts"
+import { offeredFeatures, selfTest } from "./self-test.ts"
 import { findTools } from "./tools.ts"
 import type { ToolName } from "./tools.ts"
 import { readVersions } from "./versions.ts"
@@ -36,7 +46,10 @@ export interface OciControllerOptions {
   readonly stateDir: string
   /** Sockets and mount points; default: a directory under `/run` named by the state. */
   readonly runtimeDir?: string
+  /** What runs the hardened profile. */
   readonly runtime: "crun" | "runc"
+  /** The profiles to offer, if their self-test passes; default: every one whose runtime is installed. */
+  readonly profiles?: readonly Profile[]
   /** OCI layouts that may be named as `localhost/NAME:TAG`. */
   readonly imagesDir: string | null
   /** Registry credentials, as containers-auth.json(5). */
@@ -44,6 +57,7 @@ export interface OciControllerOptions {
   /** How long registries may take, and where they may be; the store's own defaults where absent. */
   readonly registries?: Pick<ImageStoreOptions, "resolveTimeoutMs" | "pullTimeoutMs" | "loopbackRegistries">
   readonly network?: Omit<PoolOptions, "stateDir">
+  readonly disks?: Omit<DiskOptions, "dir">
   readonly log: Log
   /** Programs to use in place of those that are found. */
   readonly tools?: Readonly<Partial<Record<ToolName, string>>>
@@ -53,20 +67,21 @@ export interface OciControllerOptions {
 
 /** Throws a sentence for the operator when this machine cannot run containers. */
 export async function createOciController(options: OciControllerOptions): Promise<Controller> {
-  const { runtime, log } = options
+  const { log } = options
   const { paths: tools, missing } = findTools(options.tools ?? {})
-  const absent = missing.filter((name) => name === runtime || (name !== "crun" && name !== "runc"))
+  const { runtimes, absent } = chosenRuntimes(options, missing)
+  for (const note of runtimes.notes) log.info(note)
   if (absent.length > 0) throw new Error(`These programs are missing on this host: ${absent.join(", ")}.`)
   if (process.getuid?.() !== 0) throw new Error("Containers can only be run by root.")
   const architecture = arch() === "arm64" ? "arm64" : "amd64"
   const layout = parseCgroupLayout(readFileSync("/proc/self/mountinfo", "utf8"))
   if (layout.mounts.size === 0) throw new Error("No cgroups are mounted on this host: limits could not be enforced.")
 
-  const host = hostPaths(options.stateDir, runtime, options.runtimeDir)
+  const host = hostPaths(options.stateDir, options.runtimeDir)
   makeDirectories(host)
   const versions = await readVersions(tools, missing)
   const cgroups = new Cgroups(layout)
-  const cli = new RuntimeCli(runtime, host, tools)
+  const clis = Object.fromEntries(RUNTIME_NAMES.map((name) => [name, new RuntimeCli(name, host, tools)])) as RuntimeClis
   const ranges = await StoredIdRanges.open(join(host.stateDir, "id-ranges.json"))
   const namespaces = new TenantNamespaces(ranges)
   const images =
@@ -79,52 +94,90 @@ export async function createOciController(options: OciControllerOptions): Promis
     }))
   const network = await NamespacePool.open({ ...options.network, stateDir: host.stateDir })
   for (const note of network.notes) log.info(note)
-  const creation = new CreateNamespaces(runtime === "crun" ? layout.hidden : null)
+  const disks = await openDisks({ dir: join(host.stateDir, "disks"), ...options.disks })
+  const happenings = new Happenings()
+  const diskWatch = new DiskWatch({
+    stateDir: host.stateDir,
+    log,
+    notice: (notice) => happenings.notice(notice),
+    condition: (condition) => happenings.setCondition(condition),
+  })
+  const used = runtimes.chosen.map(([profile, name]) => [profile, useRuntime(name, layout, host)] as const)
   const controller = new OciController(
     {
-      runtime,
+      runtimes: new Map(used),
       architecture,
       cgroupVersion: layout.version,
       maxOpenFiles: ownOpenFileLimit(),
-      // runc compiles the list itself; crun takes it ready.
-      seccompBpf: runtime === "crun" ? compileSeccomp(host.runtimeDir).toString("base64") : null,
       bootId: bootId(),
       host,
       tools,
       cgroups,
-      cli,
+      clis,
       migrations: new MigrationLock(ownProcs(layout, readFileSync("/proc/self/cgroup", "utf8"))),
-      creation,
-      happenings: new Happenings(),
+      happenings,
+      diskWatch,
       log,
       versions,
-      parts: { images, ranges, namespaces, roots: new IdmappedRoots((range) => namespaces.descriptor(range)), network },
+      parts: { images, ranges, namespaces, roots: new IdmappedRoots((range) => namespaces.descriptor(range)), disks, network },
     },
     async () => {
       await network.close()
+      await disks.close()
       await namespaces.close()
-      creation.close()
+      for (const [, { creation }] of used) creation.close()
     },
   )
   await controller.recover()
 
-  const key = JSON.stringify({ runtime, ...versions })
-  try {
-    if (!passedBefore(host.stateDir, key)) {
-      await runSelfTest(controller, host, tools)
-      remember(host.stateDir, key)
+  for (const [profile, runtime] of runtimes.chosen) {
+    try {
+      const seen = await selfTest({ controller, profile, runtime, host, tools, versions })
+      controller.profiles = [
+        ...controller.profiles,
+        { name: profile, runtime, features: offeredFeatures(runtime, seen, OF_MODULES) },
+      ]
+    } catch (error) {
+      log.error(`the self-test of the ${profile} profile failed: it is not offered`, { runtime, error: explain(error) })
     }
-    controller.profiles = [{ name: "hardened", runtime, features: ["network", "pause", "disk_quota"] }]
-  } catch (error) {
-    log.error("the self-test of the hardened profile failed: it is not offered", { error: explain(error) })
   }
   await network.refill()
+  void disks.refill().catch((error: unknown) => log.warn("could not make disks ahead", { error: explain(error) }))
   return controller
+}
+
+/** What is not for a self-test to see: the modules that do it say it of this host. */
+const OF_MODULES: readonly Feature[] = ["network", "disk_quota"]
+
+/** One runtime for each profile that is wanted or can be had, and what of it the host lacks. */
+function chosenRuntimes(options: OciControllerOptions, missing: readonly ToolName[]) {
+  const wanted = options.profiles ?? PROFILES
+  const candidates = wanted.map((profile) => [profile, profile === "hardened" ? options.runtime : SANDBOX_RUNTIME] as const)
+  const chosen = candidates.filter(([, name]) => !missing.includes(name))
+  const lacking = candidates.filter(([, name]) => missing.includes(name))
+  // What was asked for by name, and what nothing works without.
+  const needed = lacking.filter(([profile]) => profile === "hardened" || options.profiles !== undefined).map(([, name]) => name)
+  const tools = missing.filter((name) => !RUNTIME_NAMES.some((runtime) => runtime === name))
+  const notes = lacking.map(([profile, name]) => `${name} is not installed: the profile ${profile} is not offered`)
+  return { runtimes: { chosen, notes }, absent: [...tools, ...needed] }
+}
+
+const PROFILES = Profile.options
+const SANDBOX_RUNTIME = "runsc"
+
+function useRuntime(name: RuntimeName, layout: CgroupLayout, host: HostPaths): Runtime {
+  const { needsUnifiedHidden, filter } = RUNTIMES[name]
+  return {
+    name,
+    creation: new CreateNamespaces(needsUnifiedHidden ? layout.hidden : null),
+    filters: filter === "compiled" ? new SeccompFilters(host.runtimeDir) : null,
+  }
 }
 
 function makeDirectories(host: HostPaths): void {
   for (const dir of [host.stateDir, host.runsDir, host.exitsDir]) mkdirSync(dir, { recursive: true, mode: 0o700 })
-  for (const dir of [host.runtimeDir, host.mountsDir, host.runtimeRoot, host.socketsDir]) {
+  const roots = RUNTIME_NAMES.map((name) => runtimeRootOf(host, name))
+  for (const dir of [host.runtimeDir, host.mountsDir, ...roots, host.socketsDir]) {
     mkdirSync(dir, { recursive: true })
     // A container's process passes through the first two as the tenant's uid, on its way to its own mount points.
     chmodSync(dir, dir === host.runtimeDir || dir === host.mountsDir ? 0o711 : 0o700)

@@ -7,7 +7,7 @@
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs"
 import { join } from "node:path"
-import type { Network, SignalName } from "../../schema/container.ts"
+import type { Network, Profile, SignalName } from "../../schema/container.ts"
 import { SIGNALS } from "../../schema/container.ts"
 import { isId } from "../../schema/ids.ts"
 import type { RunId } from "../../schema/ids.ts"
@@ -21,6 +21,7 @@ import { IsolationWatch } from "../isolation/watch.ts"
 import type { IsolationWatchOptions } from "../isolation/watch.ts"
 import type { Log } from "../log.ts"
 import { explain } from "../log.ts"
+import type { DiskWatch } from "../disk/watch.ts"
 import type { CreateNamespaces } from "../mount/create-namespaces.ts"
 import { createUnderConmon } from "./conmon.ts"
 import { ControllerError } from "./controller.ts"
@@ -40,6 +41,8 @@ import type { StoredImage } from "./ports.ts"
 import type { ImageSource, Parts, PreparedRun, PrepareHost } from "./preparation.ts"
 import { identify, isAlive, sendSignal } from "./process-identity.ts"
 import type { ProcessIdentity } from "./process-identity.ts"
+import type { RuntimeName } from "./runtimes.ts"
+import type { SeccompFilters } from "./seccomp-filters.ts"
 import { Stopwatch } from "./stopwatch.ts"
 import { endProcesses, removeLeftovers, removeRuntimeDirectory, removeTrees } from "./teardown.ts"
 import type { TeardownTools } from "./teardown.ts"
@@ -55,12 +58,22 @@ const MAX_REASON_CHARS = 2_048
 
 const notRunning = () => new ControllerError("not_running", "The container is not running.")
 
-export interface OciHost extends PrepareHost, TeardownTools {
+/** A runtime as this bridge uses it, for one profile. */
+export interface Runtime {
+  readonly name: RuntimeName
+  readonly creation: CreateNamespaces
+  /** The filters that it takes ready-made; null: it brings or compiles its own. */
+  readonly filters: SeccompFilters | null
+}
+
+export interface OciHost extends Omit<PrepareHost, keyof Runtime | "runtime">, TeardownTools {
+  /** Those whose self-test is to come, too. */
+  readonly runtimes: ReadonlyMap<Profile, Runtime>
   readonly parts: Parts
   readonly host: HostPaths
   readonly migrations: MigrationLock
-  readonly creation: CreateNamespaces
   readonly happenings: Happenings
+  readonly diskWatch: DiskWatch
   readonly log: Log
   readonly versions: Readonly<Record<string, string>>
   readonly isolationWatch?: Pick<IsolationWatchOptions, "everyMs" | "firstLookMs">
@@ -105,6 +118,13 @@ export class OciController implements Controller {
     return this.#on.happenings.listen(listener)
   }
 
+  #runtimeOf(profile: Profile): Runtime {
+    const runtime = this.#on.runtimes.get(profile)
+    if (runtime === undefined)
+      throw new ControllerError("profile_unavailable", `This node does not offer the profile ${profile}.`)
+    return runtime
+  }
+
   #paths(runId: RunId): RunPaths {
     return runPaths(this.#on.host, runId)
   }
@@ -118,8 +138,10 @@ export class OciController implements Controller {
         live.push({ ...record, init: record.init })
         this.#on.parts.images.retain(record.image_digest, runId)
         this.#watch.add(runId)
+        this.#on.diskWatch.add(runId, record.init)
       }
     }
+    await this.#on.parts.disks.recover(live.map(({ run_id }) => run_id))
     await this.#on.parts.network.recover(
       live.map(({ run_id, tenant_id, network, address, init }) => ({
         runId: run_id,
@@ -152,7 +174,8 @@ export class OciController implements Controller {
     const letGo = this.#on.migrations.keepFast()
     try {
       mkdirSync(paths.dir, { recursive: true, mode: 0o700 })
-      const prepared = await prepareRun(run, paths, this.#on, this.#on.parts, watch, imageOf, signal)
+      const { name: runtime, filters } = this.#runtimeOf(run.spec.profile)
+      const prepared = await prepareRun(run, paths, { ...this.#on, runtime, filters }, this.#on.parts, watch, imageOf, signal)
       this.#prepared.set(runId, prepared)
       writeRecord(paths.record, prepared.record)
       return { image_digest: prepared.record.image_digest, timings: watch.timings }
@@ -178,27 +201,29 @@ export class OciController implements Controller {
     try {
       const created = await watch.time("create", () => this.#create(runId, paths, prepared))
       await watch.time("start", async () => {
-        const said = await this.#on.cli.start(runId)
+        const said = await this.#on.clis[created.runtime].start(runId)
         if (said !== null) throw this.#startError(said, prepared)
       })
       const started_at_ms = Date.now()
       writeRecord(paths.record, { ...created, started_at_ms })
       this.#watch.add(runId)
+      if (created.init !== null) this.#on.diskWatch.add(runId, created.init)
       return { started_at_ms, timings: watch.timings }
     } catch (error) {
       throw this.#asControllerError(error, "start_failed", "The host could not start the container.")
     } finally {
       letGo()
       this.#prepared.delete(runId) // started, or to be prepared anew
-      prepared.lower.release() // the container's own mount of it holds on
+      letGoOfRoot(prepared) // the container's own mounts hold on
     }
   }
 
   /** Leaves a created process that waits for the runtime's `start`, with its monitor, both on record. */
   async #create(runId: RunId, paths: RunPaths, prepared: PreparedRun): Promise<HostRecord> {
-    const { host, tools, runtime, cgroups } = this.#on
-    const { lower, netns, tty } = prepared
-    const mountns = this.#on.creation.make({ ...paths, lower: lower.path, netns })
+    const { host, tools, cgroups } = this.#on
+    const { name: runtime, creation } = this.#runtimeOf(prepared.record.profile)
+    const { lower, disk, netns, tty } = prepared
+    const mountns = creation.make({ ...paths, lower: lower.path, dir: disk.path, netns })
     const input = { runId, host, paths, tools, runtime, tty, mountns: mountns.path }
     const created = await createUnderConmon(input, CREATE_TIMEOUT_MS).finally(() => mountns.release())
     if (!created.ok) throw this.#startError(created.message, prepared)
@@ -275,7 +300,9 @@ export class OciController implements Controller {
     const paths = this.#paths(runId)
     this.#watch.remove(runId)
     this.#census.forget(runId)
-    this.#prepared.get(runId)?.lower.release()
+    this.#on.diskWatch.remove(runId)
+    const prepared = this.#prepared.get(runId)
+    if (prepared !== undefined) letGoOfRoot(prepared)
     this.#prepared.delete(runId)
     if (this.#isThere(runId)) {
       await this.inspect(runId) // puts the outcome on record while the cgroup can be asked
@@ -285,6 +312,7 @@ export class OciController implements Controller {
       if (record !== null) await this.inspect(runId) // and of one that was just killed
       await removeLeftovers(this.#on, runId, paths)
     }
+    await this.#on.parts.disks.release(runId)
     await this.#on.parts.network.release(runId)
     this.#on.parts.images.release(runId)
   }
@@ -312,13 +340,7 @@ export class OciController implements Controller {
   async isolation(runId: RunId): Promise<Isolation> {
     const seen = await this.inspect(runId)
     if (seen.kind !== "running") throw notRunning()
-    const { seccompBpf } = this.#on
-    return readIsolation({
-      ...this.#lookAt(runId),
-      paused: seen.paused,
-      expectedFilter: seccompBpf === null ? null : Buffer.from(seccompBpf, "base64"),
-      network: null,
-    })
+    return readIsolation({ ...this.#lookAt(runId), paused: seen.paused, network: null })
   }
 
   #lookAt(runId: RunId): LookInput {
@@ -336,7 +358,11 @@ export class OciController implements Controller {
   }
 
   async maintain(liveImages: ReadonlySet<string>): Promise<void> {
-    for (const work of [() => this.#on.parts.images.collect(liveImages), () => this.#on.parts.network.refill()]) {
+    for (const work of [
+      () => this.#on.parts.images.collect(liveImages),
+      () => this.#on.parts.network.refill(),
+      () => this.#on.parts.disks.refill(),
+    ]) {
       try {
         await work()
       } catch (error) {
@@ -360,7 +386,8 @@ export class OciController implements Controller {
     clearInterval(this.#rotation)
     this.#watch.close()
     this.#observer.close()
-    for (const { lower } of this.#prepared.values()) lower.release()
+    this.#on.diskWatch.close()
+    for (const prepared of this.#prepared.values()) letGoOfRoot(prepared)
     this.#prepared.clear()
     await this.#closeParts()
     removeRuntimeDirectory(this.#on.host) // once no run is live, the state directory is all that we have here
@@ -372,4 +399,9 @@ export class OciController implements Controller {
     this.#on.log.error(message, { error: explain(error) })
     return new ControllerError(code, message, { retryable: true, cause: error })
   }
+}
+
+function letGoOfRoot({ lower, disk }: PreparedRun): void {
+  lower.release()
+  disk.release()
 }

@@ -9,6 +9,7 @@
 import { createHash } from "node:crypto"
 import { join, resolve } from "node:path"
 import type { RunId } from "../../schema/ids.ts"
+import type { RuntimeName } from "./runtimes.ts"
 
 export interface HostPaths {
   readonly stateDir: string
@@ -16,15 +17,16 @@ export interface HostPaths {
   readonly runsDir: string
   /** conmon writes one file for each container that ended, named by the run, holding its code. */
   readonly exitsDir: string
-  /** The runtime's own state (`--root`); gone after a reboot, as are its containers. */
-  readonly runtimeRoot: string
   /** conmon makes a directory for each run here, with its attach socket. */
   readonly socketsDir: string
   /** The mount points of each run, passable for everybody. */
   readonly mountsDir: string
 }
 
-export function hostPaths(stateDir: string, runtime: "crun" | "runc", runtimeDir?: string): HostPaths {
+/** A runtime's own state (`--root`); gone after a reboot, as are its containers. */
+export const runtimeRootOf = (host: HostPaths, runtime: RuntimeName): string => join(host.runtimeDir, runtime)
+
+export function hostPaths(stateDir: string, runtimeDir?: string): HostPaths {
   const state = resolve(stateDir)
   const name = createHash("sha256").update(state).digest("hex").slice(0, 8)
   const run = runtimeDir === undefined ? `/run/berth-${name}` : resolve(runtimeDir)
@@ -33,7 +35,6 @@ export function hostPaths(stateDir: string, runtime: "crun" | "runc", runtimeDir
     runtimeDir: run,
     runsDir: join(state, "runs"),
     exitsDir: join(state, "exits"),
-    runtimeRoot: join(run, runtime),
     socketsDir: join(run, "s"),
     mountsDir: join(run, "m"),
   }
@@ -49,9 +50,6 @@ export interface RunPaths {
   readonly mounts: string
   readonly root: string
   readonly sys: string
-  /** What the container wrote, and overlayfs's own scratch directory beside it. */
-  readonly upper: string
-  readonly work: string
   readonly etc: string
   readonly logs: string
   readonly log: string
@@ -61,7 +59,6 @@ export interface RunPaths {
   readonly pidFile: string
   readonly monitorPidFile: string
   readonly exitFile: string
-  readonly runtimeState: string
 }
 
 export function runPaths(host: HostPaths, runId: RunId): RunPaths {
@@ -78,8 +75,6 @@ export function runPaths(host: HostPaths, runId: RunId): RunPaths {
     mounts,
     root: join(mounts, "root"),
     sys: join(mounts, "sys"),
-    upper: join(dir, "upper"),
-    work: join(dir, "work"),
     etc: join(mounts, "etc"),
     logs,
     log: join(logs, "current"),
@@ -88,6 +83,5 @@ export function runPaths(host: HostPaths, runId: RunId): RunPaths {
     pidFile: join(dir, "pid"),
     monitorPidFile: join(dir, "monitor.pid"),
     exitFile: join(host.exitsDir, runId),
-    runtimeState: join(host.runtimeRoot, runId),
   }
 }

@@ -2,7 +2,7 @@
  * Makes a run ready: image, network, root, `config.json`. What it leaves on disk is in the run's directory alone; the rest
  * are descriptors of this process, which is why a run that another bridge prepared is prepared anew.
  */
-import { chownSync, mkdirSync, writeFileSync } from "node:fs"
+import { mkdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import type { Assignment } from "../../schema/protocol.ts"
 import { etcFiles } from "../oci/etc-files.ts"
@@ -13,7 +13,11 @@ import { ControllerError } from "./controller.ts"
 import type { HostRecord } from "./host-record.ts"
 import { readImageText } from "./image-files.ts"
 import type { RunPaths } from "./paths.ts"
-import type { HeldPath, IdRanges, ImageStore, NetworkPool, RootMounts, StoredImage, UserNamespaces } from "./ports.ts"
+import type { Disks, HeldPath, IdRanges, ImageStore, NetworkPool, RootMounts, StoredImage, UserNamespaces } from "./ports.ts"
+import { RUNTIMES } from "./runtimes.ts"
+import type { RuntimeName } from "./runtimes.ts"
+import { checkDenied } from "./seccomp-filters.ts"
+import type { Filter, SeccompFilters } from "./seccomp-filters.ts"
 import { parseStopSignal } from "./stop-signal.ts"
 import type { Stopwatch } from "./stopwatch.ts"
 
@@ -22,15 +26,16 @@ export interface Parts {
   readonly ranges: IdRanges
   readonly namespaces: UserNamespaces
   readonly roots: RootMounts
+  readonly disks: Disks
   readonly network: NetworkPool
 }
 
 export interface PrepareHost {
-  readonly runtime: "crun" | "runc"
+  readonly runtime: RuntimeName
   readonly architecture: "amd64" | "arm64"
   readonly cgroupVersion: 1 | 2
   readonly maxOpenFiles: number
-  readonly seccompBpf: string | null
+  readonly filters: SeccompFilters | null
   readonly bootId: string
 }
 
@@ -38,7 +43,9 @@ export interface PrepareHost {
 export interface PreparedRun {
   readonly record: HostRecord
   readonly lower: HeldPath
-  readonly netns: string
+  readonly disk: HeldPath
+  /** Null where the runtime makes one of its own. */
+  readonly netns: string | null
   readonly command: string
   readonly workdir: string
   readonly tty: boolean
@@ -64,12 +71,13 @@ export async function prepareRun(
     const message = `This node can give a process ${host.maxOpenFiles} open files at most.`
     throw new ControllerError("open_files_unavailable", message)
   }
+  const filter = filterOf(run, host)
   const image = await watch.time("image", () => imageOf(signal))
   parts.images.retain(image.digest, run.run_id)
   signal.throwIfAborted()
 
-  const network = await watch.time("network", () => parts.network.take(run.run_id, run.tenant_id, spec.network))
-  const { range, userns, lower } = await watch.time("root", () => makeRoot(run, paths, host, parts, image))
+  const network = await watch.time("network", () => takeNetwork(run, host, parts))
+  const { range, userns, lower, disk } = await watch.time("root", () => makeRoot(run, paths, host, parts, image))
   try {
     return await watch.time("spec", async () => {
       const user = resolveUser(
@@ -94,7 +102,7 @@ export async function prepareRun(
         range,
         paths: { root: paths.root, sys: paths.sys, etc: paths.etc, netns: network.netnsPath, userns },
         host,
-        seccompBpf: host.seccompBpf,
+        seccompBpf: filter?.bpf ?? null,
       })
       writeFileSync(paths.config, JSON.stringify(config), { mode: 0o600 })
       const record: HostRecord = {
@@ -111,27 +119,57 @@ export async function prepareRun(
         read_only: spec.read_only,
         limits: spec.resources,
         capabilities: spec.capabilities,
-        disk_bytes: null,
+        filter_sha256: filter?.sha256 ?? null,
+        disk_bytes: spec.resources.disk_bytes,
         uid: user.value.uid,
         init: null,
         monitor: null,
         started_at_ms: null,
       }
-      return { record, lower, netns: network.netnsPath, command: args.value[0] ?? "", workdir, tty: spec.tty }
+      return { record, lower, disk, netns: network.netnsPath, command: args.value[0] ?? "", workdir, tty: spec.tty }
     })
   } catch (error) {
     lower.release()
+    disk.release()
     throw error
   }
 }
 
+/** A runtime that can be given none makes its own, with loopback alone. */
+async function takeNetwork({ run_id, tenant_id, spec }: Assignment, host: PrepareHost, parts: Parts) {
+  if (RUNTIMES[host.runtime].takesNetwork) return parts.network.take(run_id, tenant_id, spec.network)
+  if (spec.network.egress !== "none") {
+    const message = `Under the profile ${spec.profile} this node can give no network but loopback: ask for egress none.`
+    throw new ControllerError("network_unavailable", message)
+  }
+  return { netnsPath: null, address: null, nameservers: [] }
+}
+
+/** Null where the runtime compiles the list itself, or has a filter of its own that nothing can be taken from. */
+function filterOf({ spec }: Assignment, { runtime, filters }: PrepareHost): Filter | null {
+  const { deny } = spec.seccomp
+  if (filters !== null) return filters.without(deny)
+  if (RUNTIMES[runtime].filter === "list") checkDenied(deny)
+  else if (deny.length > 0) {
+    const message = `Under the profile ${spec.profile} this node cannot deny system calls.`
+    throw new ControllerError("seccomp_deny_unavailable", message)
+  }
+  return null
+}
+
 async function makeRoot(run: Assignment, paths: RunPaths, host: PrepareHost, parts: Parts, image: StoredImage) {
   const range = await parts.ranges.rangeOf(run.tenant_id)
-  // runc cannot join a host's network namespace from a user namespace that root does not own: it gets one of its own.
-  const userns = host.runtime === "crun" ? (await parts.namespaces.of(run.tenant_id)).path : null
+  const pinned = RUNTIMES[host.runtime].userNamespace === "tenant"
+  const userns = pinned ? (await parts.namespaces.of(run.tenant_id)).path : null
   for (const dir of [paths.bundle, paths.logs, paths.persist]) mkdirSync(dir, { recursive: true, mode: PRIVATE })
-  for (const dir of [paths.root, paths.sys, paths.etc, paths.upper, paths.work]) mkdirSync(dir, { recursive: true, mode: 0o755 })
-  // The root of the container's file system is its own root's, as is all that it writes there.
-  for (const dir of [paths.upper, paths.work]) chownSync(dir, range.hostBase, range.hostBase)
-  return { range, userns, lower: await parts.roots.idmapped(image.rootDir, range) }
+  for (const dir of [paths.root, paths.sys, paths.etc]) mkdirSync(dir, { recursive: true, mode: 0o755 })
+  const lower = await parts.roots.idmapped(image.rootDir, range)
+  try {
+    // The root of the container's file system is its own root's, as is all that it writes there.
+    const disk = await parts.disks.take(run.run_id, run.spec.resources.disk_bytes, range.hostBase)
+    return { range, userns, lower, disk }
+  } catch (error) {
+    lower.release()
+    throw error
+  }
 }

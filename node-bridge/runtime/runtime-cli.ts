@@ -1,22 +1,37 @@
 /** The runtime's verbs, each one process. `create` is not among them: conmon calls that one. */
-import { closeSync, constants, existsSync, openSync, renameSync, unlinkSync, writeSync } from "node:fs"
+import {
+  closeSync,
+  constants,
+  existsSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  unlinkSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs"
 import { join } from "node:path"
 import type { RunId } from "../../schema/ids.ts"
 import { runtimeOptions } from "./conmon.ts"
 import { exec } from "./exec.ts"
-import { runPaths } from "./paths.ts"
+import { runtimeRootOf } from "./paths.ts"
 import type { HostPaths } from "./paths.ts"
+import { RUNTIMES } from "./runtimes.ts"
+import type { RuntimeName } from "./runtimes.ts"
 import type { ToolPaths } from "./tools.ts"
 
 const START_TIMEOUT_MS = 20_000
 const DELETE_TIMEOUT_MS = 20_000
 
+export type RuntimeClis = Readonly<Record<RuntimeName, RuntimeCli>>
+
 export class RuntimeCli {
-  readonly name: "crun" | "runc"
+  readonly name: RuntimeName
   readonly #host: HostPaths
   readonly #tools: ToolPaths
 
-  constructor(name: "crun" | "runc", host: HostPaths, tools: ToolPaths) {
+  constructor(name: RuntimeName, host: HostPaths, tools: ToolPaths) {
     this.name = name
     this.#host = host
     this.#tools = tools
@@ -26,36 +41,79 @@ export class RuntimeCli {
     return exec(this.#tools[this.name], [...runtimeOptions(this.name, this.#host), ...args], { timeoutMs })
   }
 
+  #inRoot(name: string): string {
+    return join(runtimeRootOf(this.#host, this.name), name)
+  }
+
   /** Lets a created container's process go. Returns the runtime's own words when it could not, else null. */
   async start(runId: RunId): Promise<string | null> {
     if (this.name === "crun" && letGo(this.#fifo(runId))) return null
+    // Whoever finds this beside a container that still waits cannot tell whether a start is on its way.
+    if (RUNTIMES[this.name].startedSign === "state") writeFileSync(this.#mark(runId), "")
     const { code, stderr, stdout } = await this.#call(["start", runId], START_TIMEOUT_MS)
     return code === 0 ? null : stderr.trim() || stdout.trim() || `start ended with ${code ?? "a signal"}`
   }
 
   #fifo(runId: RunId): string {
-    return join(runPaths(this.#host, runId).runtimeState, "exec.fifo")
+    return this.#inRoot(`${runId}/exec.fifo`)
+  }
+
+  #mark(runId: RunId): string {
+    return this.#inRoot(`${runId}.going`)
+  }
+
+  /** All that the runtime keeps of a container: crun and runc a directory, runsc two files. */
+  #state(runId: RunId): string[] {
+    switch (RUNTIMES[this.name].startedSign) {
+      case "fifo":
+        return [this.#inRoot(runId)]
+      case "state":
+        return ["state", "lock"].map((ending) => this.#inRoot(`${runId}_sandbox:${runId}.${ending}`))
+    }
   }
 
   /**
-   * Whether a container that was created has been let go: both runtimes delete the pipe that it waits on. A start that was cut
-   * off in the middle is brought to its end first, for nobody can say whether the process is on its way.
+   * Whether a container that was created has been let go. A start that was cut off in the middle is brought to its end first,
+   * for nobody can say whether the process is on its way.
    */
-  wasStarted(runId: RunId): boolean {
-    finishLetGo(this.#fifo(runId))
-    return this.knows(runId) && !existsSync(this.#fifo(runId))
+  async wasStarted(runId: RunId): Promise<boolean> {
+    switch (RUNTIMES[this.name].startedSign) {
+      case "fifo": // both runtimes delete the pipe that the process waits on
+        finishLetGo(this.#fifo(runId))
+        return this.knows(runId) && !existsSync(this.#fifo(runId))
+      case "state":
+        if (!this.knows(runId)) return false
+        if (!this.#waits(runId)) return true
+        if (!existsSync(this.#mark(runId))) return false
+        await this.#call(["start", runId], START_TIMEOUT_MS) // the runtime's own lock lets one of two go through
+        return true
+    }
+  }
+
+  /** runsc writes the state whole, and says `created` until the process has gone. */
+  #waits(runId: RunId): boolean {
+    try {
+      const state = JSON.parse(readFileSync(this.#state(runId)[0] ?? "", "utf8")) as { status?: unknown }
+      return state.status === "creating" || state.status === "created"
+    } catch {
+      return true // there is none yet
+    }
   }
 
   /** Whether anything of the container is in the runtime's state. */
   knows(runId: RunId): boolean {
-    return existsSync(runPaths(this.#host, runId).runtimeState)
+    return this.#state(runId).some((path) => existsSync(path))
   }
 
   /** Kills the container if it lives, and forgets it. One that is not known is success. */
   async delete(runId: RunId): Promise<void> {
-    if (!this.knows(runId)) return
-    const { code, stderr } = await this.#call(["delete", "--force", runId], DELETE_TIMEOUT_MS)
-    if (code !== 0 && this.knows(runId)) throw new Error(`${this.name} delete: ${stderr.trim()}`)
+    if (this.knows(runId)) {
+      const { code, stderr } = await this.#call(["delete", "--force", runId], DELETE_TIMEOUT_MS)
+      // Of a create that failed runsc leaves its lock, and says then that there is no such container.
+      if (RUNTIMES[this.name].startedSign === "state") for (const path of this.#state(runId)) rmSync(path, { force: true })
+      else if (code !== 0 && this.knows(runId)) throw new Error(`${this.name} delete: ${stderr.trim()}`)
+    }
+    rmSync(this.#mark(runId), { force: true })
   }
 }
 

@@ -14,10 +14,15 @@ export interface RuntimeTraits {
   readonly profile: Profile
   /** What stands before the verb in every call, besides where its state is. */
   readonly options: readonly string[]
-  /** How it gets a user namespace: the tenant's pinned one by its path, or one of its own with the tenant's ids. */
+  /**
+   * How it gets a user namespace: the tenant's pinned one by its path, or one of its own with the tenant's ids. runc cannot
+   * join a host's network namespace from a user namespace that root does not own, and runsc joins none by path.
+   */
   readonly userNamespace: "tenant" | "own"
   /** Whether it takes the network namespace that is made ahead; otherwise it makes one that has loopback alone. */
   readonly takesNetwork: boolean
+  /** It runs the container on a kernel of its own: `/proc` and `/sys` come from there. */
+  readonly ownKernel: boolean
   /** The system call filter: compiled by us, by the runtime from our list, or the runtime's own around itself. */
   readonly filter: "compiled" | "list" | "own"
   /** conmon hands its own `--no-new-keyring` on to the runtime, which must know it. */
@@ -40,6 +45,7 @@ export const RUNTIMES: Readonly<Record<RuntimeName, RuntimeTraits>> = {
     options: ["--cgroup-manager=cgroupfs"],
     userNamespace: "tenant",
     takesNetwork: true,
+    ownKernel: false,
     filter: "compiled",
     keyringOption: true,
     needsUnifiedHidden: true,
@@ -51,6 +57,7 @@ export const RUNTIMES: Readonly<Record<RuntimeName, RuntimeTraits>> = {
     options: [],
     userNamespace: "own",
     takesNetwork: true,
+    ownKernel: false,
     filter: "list",
     keyringOption: true,
     needsUnifiedHidden: false,
@@ -64,6 +71,7 @@ export const RUNTIMES: Readonly<Record<RuntimeName, RuntimeTraits>> = {
     options: ["--network=none", "--overlay2=none"],
     userNamespace: "own",
     takesNetwork: false,
+    ownKernel: true,
     filter: "own",
     keyringOption: false,
     needsUnifiedHidden: false,

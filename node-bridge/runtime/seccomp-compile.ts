@@ -1,14 +1,14 @@
 /**
- * Compiles the allow-list to the kernel's own form (classic BPF) once, at start, with libseccomp in this process. crun then
- * loads it as it is instead of compiling the list anew for every container, which costs 3 to 19 ms each.
+ * Compiles the allow-list to the kernel's own form (classic BPF) with libseccomp in this process. crun then loads it as it is
+ * instead of compiling the list anew for every container, which costs 3 to 19 ms each.
  *
  * Constants from seccomp.h of libseccomp 2.5 and linux/bpf_common.h.
  */
 import { closeSync, openSync, readFileSync, unlinkSync } from "node:fs"
 import { join } from "node:path"
 import koffi from "koffi"
-import { ABSENT_CALLS, allowedNames, CONDITIONAL_CALLS, ENOSYS, EPERM, NEWEST_KNOWN_NUMBER } from "../oci/seccomp.ts"
-import type { ArgumentRule } from "../oci/seccomp.ts"
+import { ENOSYS, EPERM, NEWEST_KNOWN_NUMBER } from "../oci/seccomp.ts"
+import type { ArgumentRule, Rules } from "../oci/seccomp.ts"
 
 const ALLOW = 0x7fff0000
 const KILL_PROCESS = 0x80000000
@@ -18,18 +18,32 @@ const ATTRIBUTE = { badArchitecture: 2, optimize: 8 } as const
 const OPTIMIZE_TREE = 2
 const COMPARE = { equal: 4, maskedEqual: 7 } as const
 
-/** A filter as the kernel takes it: an array of `struct sock_filter`, eight bytes each. */
-export function compileSeccomp(scratchDir: string): Buffer {
-  const lib = koffi.load("libseccomp.so.2")
-  const init = lib.func("void *seccomp_init(uint32_t action)")
-  const release = lib.func("void seccomp_release(void *context)")
-  const setAttribute = lib.func("int seccomp_attr_set(void *context, int attribute, uint32_t value)")
-  const resolve = lib.func("int seccomp_syscall_resolve_name(const char *name)")
-  const addRule = lib.func(
-    "int seccomp_rule_add_array(void *context, uint32_t action, int call, unsigned int count, const void *tests)",
-  )
-  const exportBpf = lib.func("int seccomp_export_bpf(void *context, int fd)")
+/** What libseccomp answers for a name that no architecture has; other negative numbers are of another architecture. */
+const NO_SUCH_CALL = -1
 
+const lib = koffi.load("libseccomp.so.2")
+const init = lib.func("void *seccomp_init(uint32_t action)")
+const release = lib.func("void seccomp_release(void *context)")
+const setAttribute = lib.func("int seccomp_attr_set(void *context, int attribute, uint32_t value)")
+const resolve = lib.func("int seccomp_syscall_resolve_name(const char *name)")
+const addRule = lib.func(
+  "int seccomp_rule_add_array(void *context, uint32_t action, int call, unsigned int count, const void *tests)",
+)
+const exportBpf = lib.func("int seccomp_export_bpf(void *context, int fd)")
+
+/** The number of a system call on this machine; null where it has none. */
+export function numberOf(name: string): number | null {
+  const number: number = resolve(name)
+  return number < 0 ? null : number
+}
+
+/** The names that no Linux that libseccomp knows has a system call of. */
+export function unknownCalls(names: readonly string[]): string[] {
+  return names.filter((name) => (resolve(name) as number) === NO_SUCH_CALL)
+}
+
+/** A filter as the kernel takes it: an array of `struct sock_filter`, eight bytes each. */
+export function compileSeccomp(scratchDir: string, { plain, conditional, refusedWith }: Rules): Buffer {
   const context: unknown = init(errno(EPERM))
   if (context === null) throw new Error("libseccomp: no context")
   const file = join(scratchDir, `seccomp-${process.pid}.bpf`)
@@ -37,13 +51,12 @@ export function compileSeccomp(scratchDir: string): Buffer {
     checked("bad architecture", setAttribute(context, ATTRIBUTE.badArchitecture, KILL_PROCESS))
     checked("optimize", setAttribute(context, ATTRIBUTE.optimize, OPTIMIZE_TREE))
     const add = (name: string, action: number, when: readonly ArgumentRule[]) => {
-      const number: number = resolve(name)
-      if (number < 0) return // this architecture has no such call
-      checked(name, addRule(context, action, number, when.length, encodeTests(when)))
+      const number = numberOf(name)
+      if (number !== null) checked(name, addRule(context, action, number, when.length, encodeTests(when)))
     }
-    for (const name of allowedNames()) add(name, ALLOW, [])
-    for (const { name, when } of CONDITIONAL_CALLS) add(name, ALLOW, when)
-    for (const name of ABSENT_CALLS) add(name, errno(ENOSYS), [])
+    for (const name of plain) add(name, ALLOW, [])
+    for (const { name, when } of conditional) add(name, ALLOW, when)
+    for (const { errno: code, names } of refusedWith) for (const name of names) add(name, errno(code), [])
     const fd = openSync(file, "w", 0o600)
     try {
       checked("export", exportBpf(context, fd))

@@ -11,27 +11,28 @@ import { exec } from "./exec.ts"
 import type { HostPaths, RunPaths } from "./paths.ts"
 import { identify, isAlive, sendSignal } from "./process-identity.ts"
 import type { ProcessIdentity } from "./process-identity.ts"
-import type { RuntimeCli } from "./runtime-cli.ts"
+import { runtimeRootOf } from "./paths.ts"
+import type { RuntimeClis } from "./runtime-cli.ts"
+import { RUNTIME_NAMES } from "./runtimes.ts"
 import type { ToolPaths } from "./tools.ts"
 
 const SIGKILL = 9
 /** A monitor copies the last output and writes the exit code once its container is dead; then it ends by itself. */
 const MONITOR_END_MS = 3_000
 const POLL_MS = 5
-/** A container may have written millions of files. */
-const REMOVE_TIMEOUT_MS = 300_000
-const HELPERS = new Set(["conmon", "crun", "runc", "busybox"])
+const REMOVE_TIMEOUT_MS = 60_000
+const HELPERS = new Set<string>(["conmon", ...RUNTIME_NAMES, "busybox"])
 
 export interface TeardownTools {
   readonly host: HostPaths
   readonly tools: ToolPaths
   readonly cgroups: Cgroups
-  readonly cli: RuntimeCli
+  readonly clis: RuntimeClis
 }
 
 /** Ends every process of the run: the container's, then its monitor's, which writes the exit code in between. */
 export async function endProcesses(
-  { cgroups, cli }: TeardownTools,
+  { cgroups, clis }: TeardownTools,
   runId: RunId,
   monitor: ProcessIdentity | null,
   created: boolean,
@@ -44,15 +45,15 @@ export async function endProcesses(
     while (isAlive(monitor) && performance.now() < deadline) await delay(POLL_MS)
     sendSignal(monitor, SIGKILL)
   }
-  await cli.delete(runId)
+  // Which one created it, a record may not have lived to say.
+  for (const name of RUNTIME_NAMES) await clis[name].delete(runId)
 }
 
 /** Removes what the run left but its log and its records. */
 export async function removeLeftovers({ cgroups, tools, host }: TeardownTools, runId: RunId, paths: RunPaths): Promise<void> {
   cgroups.remove(runId)
   rmSync(join(host.socketsDir, runId), { recursive: true, force: true })
-  // By rm(1): it walks by descriptor, so that a tree deeper than the longest path is no obstacle.
-  await removeTrees(tools, [paths.upper, paths.work, paths.mounts, paths.bundle, paths.persist])
+  await removeTrees(tools, [paths.mounts, paths.bundle, paths.persist])
   rmSync(paths.pidFile, { force: true })
   rmSync(paths.monitorPidFile, { force: true })
 }
@@ -63,9 +64,10 @@ export async function removeTrees(tools: ToolPaths, dirs: readonly string[]): Pr
 }
 
 /** What a live run has in it stays, and so does the directory. */
-export function removeRuntimeDirectory({ runtimeDir, runtimeRoot, socketsDir, mountsDir }: HostPaths): void {
+export function removeRuntimeDirectory(host: HostPaths): void {
+  const roots = RUNTIME_NAMES.map((name) => runtimeRootOf(host, name))
   try {
-    for (const dir of [runtimeRoot, socketsDir, mountsDir, runtimeDir]) rmdirSync(dir)
+    for (const dir of [...roots, host.socketsDir, host.mountsDir, host.runtimeDir]) rmdirSync(dir)
   } catch {
     // Not empty: a run lives on, and the next bridge takes both up.
   }

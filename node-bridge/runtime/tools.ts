@@ -2,8 +2,9 @@
 import { accessSync, constants } from "node:fs"
 import { join } from "node:path"
 import { TOOL_ENV } from "./exec.ts"
+import { RUNTIME_NAMES } from "./runtimes.ts"
 
-export const TOOL_NAMES = ["conmon", "crun", "runc", "busybox", "rm"] as const
+export const TOOL_NAMES = ["conmon", ...RUNTIME_NAMES, "busybox", "rm"] as const
 export type ToolName = (typeof TOOL_NAMES)[number]
 export type ToolPaths = Readonly<Record<ToolName, string>>
 
@@ -23,7 +24,7 @@ export function findTools(given: Readonly<Partial<Record<ToolName, string>>>): {
     if (found === undefined) missing.push(name)
     return found ?? name
   }
-  const paths = { conmon: find("conmon"), crun: find("crun"), runc: find("runc"), busybox: find("busybox"), rm: find("rm") }
+  const paths = Object.fromEntries(TOOL_NAMES.map((name) => [name, find(name)])) as ToolPaths
   return { paths, missing }
 }
 

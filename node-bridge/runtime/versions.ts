@@ -1,13 +1,14 @@
 /** What the host's programs say of themselves, for the node's facts and as the key under which a self-test is remembered. */
 import { release } from "node:os"
 import { exec } from "./exec.ts"
+import { RUNTIME_NAMES } from "./runtimes.ts"
 import type { ToolName, ToolPaths } from "./tools.ts"
 
 const VERSION_TIMEOUT_MS = 10_000
 const MAX_VERSION_CHARS = 256
 
 export async function readVersions(tools: ToolPaths, missing: readonly ToolName[]): Promise<Record<string, string>> {
-  const asked: readonly ToolName[] = ["conmon", "crun", "runc"]
+  const asked: readonly ToolName[] = ["conmon", ...RUNTIME_NAMES]
   const present = asked.filter((name) => !missing.includes(name))
   const found = await Promise.all(present.map(async (name) => [name, await versionOf(tools[name])] as const))
   return { kernel: release(), node: process.version, ...Object.fromEntries(found) }

@@ -8,7 +8,7 @@ import { join } from "node:path"
 import { setTimeout } from "node:timers/promises"
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest"
 import { layoutOf } from "../../bin/platform.ts"
-import { hostPaths, runPaths } from "../../node-bridge/runtime/paths.ts"
+import { hostPaths, runPaths, runtimeRootOf } from "../../node-bridge/runtime/paths.ts"
 import type { Container } from "../../schema/api.ts"
 import { MIB } from "../../schema/container.ts"
 import type { GateStep, Gates } from "../support/gates.ts"
@@ -146,9 +146,13 @@ async function remove(id: string): Promise<void> {
   await persist(() => tenant.call("DELETE", `/v1/containers/${id}?force=true`))
   await reaches(id, "removed")
   if (run === null) throw new Error("a container that was started has a run")
-  const host = hostPaths(layoutOf(state).node, "crun")
-  const { dir, mounts, exitFile, runtimeState } = runPaths(host, run.id)
-  expect([dir, mounts, exitFile, runtimeState, join(host.socketsDir, run.id)].filter((path) => existsSync(path))).toEqual([])
+  const host = hostPaths(layoutOf(state).node)
+  const { dir, mounts, exitFile } = runPaths(host, run.id)
+  expect(
+    [dir, mounts, exitFile, join(runtimeRootOf(host, "crun"), run.id), join(host.socketsDir, run.id)].filter((path) =>
+      existsSync(path),
+    ),
+  ).toEqual([])
   // A process that was killed may be seen for a moment yet.
   const left = () => leftoversOf(state, before).filter((item) => item.includes(run.id))
   await waitFor(`nothing of ${run.id}; there is ${left().join(", ")}`, () => left().length === 0)

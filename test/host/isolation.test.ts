@@ -36,7 +36,7 @@ test("what the kernel enforces on a container is what the profile promises", asy
     memory_swap_bytes: LIMITS.memory_bytes,
     pids: 17,
   })
-  expect(read.network).toEqual({ mode: "nat", interfaces: ["eth0", "lo"] })
+  expect(read.network).toMatchObject({ mode: "nat", interfaces: ["eth0", "lo"], egress: "open" })
   expect(read.masked_paths).toEqual(expect.arrayContaining(["/proc/kallsyms", "/proc/interrupts", "/sys/firmware"]))
 })
 
@@ -46,7 +46,7 @@ test("a user other than root holds no capability, and loopback is all the networ
   expect(read.deviations).toEqual([])
   expect(read.user.runs_as_uid_inside).toBe(1000)
   expect(read.capabilities).toMatchObject({ effective: [], permitted: [] })
-  expect(read.network).toEqual({ mode: "loopback", interfaces: ["lo"] })
+  expect(read.network).toMatchObject({ mode: "loopback", interfaces: ["lo"], egress: "none" })
 })
 
 test("a limit that was changed behind our back is a deviation", async () => {

@@ -12,7 +12,7 @@ beforeAll(async () => {
 afterAll(() => bench.close())
 
 test("its self-test ran, and what it enforces holds", async () => {
-  expect(bench.controller.profiles).toEqual(["hardened"])
+  expect(bench.controller.profiles).toMatchObject([{ name: "hardened", runtime: "runc" }])
   const run = await bench.up(bench.shell("sleep 100", { network: { egress: "open" } }))
   const read = await bench.controller.isolation(run.run_id)
   expect(read.deviations).toEqual([])

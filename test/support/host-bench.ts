@@ -6,7 +6,7 @@ import { silentLog } from "../../node-bridge/log.ts"
 import type { Controller, Outcome } from "../../node-bridge/runtime/controller.ts"
 import { createOciController } from "../../node-bridge/runtime/oci-controller.ts"
 import type { OciControllerOptions } from "../../node-bridge/runtime/oci-controller.ts"
-import { hostPaths, runPaths } from "../../node-bridge/runtime/paths.ts"
+import { hostPaths, runPaths, runtimeRootOf } from "../../node-bridge/runtime/paths.ts"
 import type { RunPaths } from "../../node-bridge/runtime/paths.ts"
 import type { ImageConfig } from "../../node-bridge/runtime/ports.ts"
 import type { Assignment, LogEntry, LogOptions } from "../../schema/protocol.ts"
@@ -49,16 +49,18 @@ export async function openHostBench(
     createOciController({
       stateDir,
       runtime: "crun",
+      profiles: ["hardened"],
       imagesDir: null,
       log: silentLog,
       images,
       network: { size: 2 },
+      disks: { poolSize: 1 },
       ...rest,
     })
-  const host = hostPaths(stateDir, rest.runtime ?? "crun")
+  const host = hostPaths(stateDir)
   // In life one bridge at a time has a state: here one of two may close, and must not take the directory from the other.
-  mkdirSync(host.runtimeRoot, { recursive: true })
-  writeFileSync(join(host.runtimeRoot, ".bench"), "")
+  mkdirSync(runtimeRootOf(host, "crun"), { recursive: true })
+  writeFileSync(join(runtimeRootOf(host, "crun"), ".bench"), "")
   const bench: HostBench = {
     dir,
     images,

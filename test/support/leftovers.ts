@@ -9,7 +9,7 @@ import { hostPaths } from "../../node-bridge/runtime/paths.ts"
 import { formatId, ID_RANDOM_BYTES } from "../../schema/ids.ts"
 import { waitFor } from "./wait-for.ts"
 
-const KINDS = ["mounts", "cgroups", "links", "nftTables", "processes", "runtimeDirs"] as const
+const KINDS = ["mounts", "cgroups", "links", "nftTables", "processes", "runtimeDirs", "loops"] as const
 type Kind = (typeof KINDS)[number]
 
 export interface Snapshot {
@@ -20,6 +20,7 @@ export interface Snapshot {
   readonly nftTables: readonly string[]
   readonly processes: readonly string[]
   readonly runtimeDirs: readonly string[]
+  readonly loops: readonly string[]
 }
 
 const PROGRAMS = /^(conmon|crun|runc|workerd|skopeo|umoci)$/
@@ -60,6 +61,20 @@ function processesOf(marks: readonly string[]): string[] {
     })
 }
 
+/** Files that loop devices are made of, of which the name has `mark` in it. */
+export function loopsOf(mark: string): string[] {
+  return readdirSync("/sys/block")
+    .filter((name) => name.startsWith("loop"))
+    .flatMap((name) => {
+      try {
+        const file = readFileSync(`/sys/block/${name}/loop/backing_file`, "utf8").trim()
+        return file.includes(mark) ? [`${name} ${file}`] : []
+      } catch {
+        return [] // made of nothing
+      }
+    })
+}
+
 /** `marks`: texts, such as a state folder, that tell our processes from others' on this machine. */
 export function snapshot(marks: readonly string[]): Snapshot {
   return {
@@ -70,6 +85,7 @@ export function snapshot(marks: readonly string[]): Snapshot {
     nftTables: lines(execFileSync("nft", ["list", "tables"], { encoding: "utf8" })),
     processes: processesOf(marks),
     runtimeDirs: readdirSync("/run").filter((name) => name.startsWith("berth-")),
+    loops: marks.flatMap(loopsOf),
   }
 }
 
@@ -84,7 +100,7 @@ export function leftovers(before: Snapshot, after: Snapshot): string[] {
 /** What a platform's state folder alone may have left, so that whatever else runs on the machine does not count. */
 export function leftoversOf(state: string, before: Snapshot): string[] {
   const node = join(state, "node")
-  const { runtimeDir } = hostPaths(node, "crun")
+  const { runtimeDir } = hostPaths(node)
   const instance = createHash("sha256").update(node).digest("hex")
   const firstRun = formatId("run", before.atMs, new Uint8Array(ID_RANDOM_BYTES))
   const ours: Record<Kind, (item: string) => boolean> = {
@@ -95,6 +111,7 @@ export function leftoversOf(state: string, before: Snapshot): string[] {
     nftTables: (table) => table.endsWith(` ${tableName(instance)}`),
     processes: () => true,
     runtimeDirs: (name) => runtimeDir.endsWith(`/${name}`),
+    loops: () => true,
   }
   const after = snapshot([state])
   return KINDS.flatMap((kind) => {

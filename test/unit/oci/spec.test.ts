@@ -19,7 +19,7 @@ function anInput(
     user: { uid: 0, gid: 0, additionalGids: [], home: "/root" },
     range: { hostBase: 1_879_048_192, size: 65_536 },
     paths: { root: "/m/root", sys: "/m/sys", etc: "/m/etc", netns: "/proc/7/fd/20", userns: "/proc/7/fd/21" },
-    host: { architecture: "amd64", cgroupVersion: 1 },
+    host: { runtime: "crun", architecture: "amd64", cgroupVersion: 1 },
     seccompBpf: "AAAA",
     ...rest,
   }
@@ -27,7 +27,18 @@ function anInput(
 
 test.each([
   ["hardened-crun", anInput()],
-  ["hardened-runc", anInput({ paths: { ...anInput().paths, userns: null }, seccompBpf: null })],
+  [
+    "hardened-runc",
+    anInput({ paths: { ...anInput().paths, userns: null }, host: { ...anInput().host, runtime: "runc" }, seccompBpf: null }),
+  ],
+  [
+    "sandboxed-runsc",
+    anInput({
+      paths: { ...anInput().paths, userns: null, netns: null },
+      host: { ...anInput().host, runtime: "runsc" },
+      seccompBpf: null,
+    }),
+  ],
   [
     "hardened-user-read-only",
     anInput({ user: { uid: 1000, gid: 1000, additionalGids: [5], home: "/" }, spec: { read_only: true, tty: true } }),

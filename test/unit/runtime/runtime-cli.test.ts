@@ -2,7 +2,7 @@ import { execFileSync } from "node:child_process"
 import { closeSync, constants, existsSync, mkdirSync, openSync, readSync, renameSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { describe, expect, it, onTestFinished } from "vitest"
-import { hostPaths, runPaths } from "../../../node-bridge/runtime/paths.ts"
+import { hostPaths, runtimeRootOf } from "../../../node-bridge/runtime/paths.ts"
 import { RuntimeCli } from "../../../node-bridge/runtime/runtime-cli.ts"
 import { anId } from "../../support/factories.ts"
 import { temporaryDir } from "../../support/temporary-dir.ts"
@@ -11,9 +11,9 @@ import { temporaryDir } from "../../support/temporary-dir.ts"
 async function aCreated() {
   const dir = await temporaryDir()
   onTestFinished(() => dir[Symbol.asyncDispose]())
-  const host = hostPaths(join(dir.path, "state"), "crun", join(dir.path, "run"))
+  const host = hostPaths(join(dir.path, "state"), join(dir.path, "run"))
   const runId = anId("run")
-  const fifo = join(runPaths(host, runId).runtimeState, "exec.fifo")
+  const fifo = join(runtimeRootOf(host, "crun"), runId, "exec.fifo")
   mkdirSync(dirname(fifo), { recursive: true })
   execFileSync("mkfifo", [fifo])
   const cli = new RuntimeCli("crun", host, {} as ConstructorParameters<typeof RuntimeCli>[2])
@@ -27,17 +27,17 @@ describe("letting a created container go", () => {
   it("sends its process one byte and leaves no pipe", async () => {
     const { cli, runId, fifo, process } = await aCreated()
     const waiting = process()
-    expect(cli.wasStarted(runId)).toBe(false)
+    expect(await cli.wasStarted(runId)).toBe(false)
     expect(await cli.start(runId)).toBeNull()
     expect(read(waiting)).toBe(1)
-    expect([cli.wasStarted(runId), existsSync(fifo), existsSync(`${fifo}.going`)]).toEqual([true, false, false])
+    expect([await cli.wasStarted(runId), existsSync(fifo), existsSync(`${fifo}.going`)]).toEqual([true, false, false])
     closeSync(waiting)
   })
 
   it("counts as done when it was cut off after the process went: it must not run twice", async () => {
     const { cli, runId, fifo } = await aCreated()
     renameSync(fifo, `${fifo}.going`)
-    expect(cli.wasStarted(runId)).toBe(true)
+    expect(await cli.wasStarted(runId)).toBe(true)
     expect(existsSync(`${fifo}.going`)).toBe(false)
   })
 
@@ -45,7 +45,7 @@ describe("letting a created container go", () => {
     const { cli, runId, fifo, process } = await aCreated()
     const waiting = process()
     renameSync(fifo, `${fifo}.going`)
-    expect(cli.wasStarted(runId)).toBe(true)
+    expect(await cli.wasStarted(runId)).toBe(true)
     expect(read(waiting)).toBe(1)
     closeSync(waiting)
   })
