@@ -21,6 +21,7 @@ const OPTIONS = {
   "parallel-starts": { type: "string" },
   "registry-timeout": { type: "string" },
   "pull-timeout": { type: "string" },
+  "provider-range": { type: "string", multiple: true },
   "loopback-registries": { type: "boolean" },
   "capacity-cpus": { type: "string" },
   "capacity-memory-bytes": { type: "string" },
@@ -50,6 +51,8 @@ export const HELP = `node-bridge: runs a host's containers for the platform
   --registry-timeout SECONDS
                            the longest that a registry may take to say which image a tag names (default 20)
   --pull-timeout SECONDS   the longest that one image may take to come from its registry (default 600)
+  --provider-range CIDR    a network of yours that no container may reach; may be given more than once. Private and link-local
+                           networks, this host and all of IPv6 are closed anyway
   --drain-timeout SECONDS  the longest that a container may take to stop on SIGUSR2 (default 10)
   --log text|json          form of the log on stderr (default text)
 
@@ -94,6 +97,7 @@ const Config = z.object({
   drainTimeoutSeconds: z.coerce.number("--drain-timeout must be a number of seconds").min(0, "--drain-timeout must be 0 or more").default(10),
   parallelStarts: whole("parallel-starts").default(() => STARTS_PER_CPU * availableParallelism()),
   loopbackRegistries: z.boolean().default(false),
+  providerRanges: z.array(z.union([z.cidrv4(), z.cidrv6()], "--provider-range must be a network such as 198.51.100.0/24")),
   registryTimeoutSeconds: whole("registry-timeout").optional(),
   pullTimeoutSeconds: whole("pull-timeout").max(MAX_PULL_SECONDS, `--pull-timeout must be at most ${MAX_PULL_SECONDS}`).optional(),
   diskOvercommit: z.coerce.number("--disk-overcommit must be a number").min(1, "--disk-overcommit must be 1 or more").default(1),
@@ -125,6 +129,7 @@ export function readConfig(args: readonly string[], env: Readonly<Record<string,
     drainTimeoutSeconds: values["drain-timeout"],
     parallelStarts: values["parallel-starts"],
     loopbackRegistries: values["loopback-registries"],
+    providerRanges: values["provider-range"] ?? [],
     registryTimeoutSeconds: values["registry-timeout"],
     pullTimeoutSeconds: values["pull-timeout"],
     diskOvercommit: values["disk-overcommit"],

@@ -176,7 +176,16 @@ async function openController(config: Config, log: Log): Promise<Controller> {
         ...(config.registryTimeoutSeconds !== undefined && { resolveTimeoutMs: config.registryTimeoutSeconds * 1000 }),
         ...(config.pullTimeoutSeconds !== undefined && { pullTimeoutMs: config.pullTimeoutSeconds * 1000 }),
       }
-      const options = { stateDir: config.state, runtime: config.runtime, imagesDir: config.images ?? null, registries, log }
+      // Of IPv6 nothing is open to close.
+      const network = { closedNetworks: config.providerRanges.filter((range) => !range.includes(":")) }
+      const options = {
+        stateDir: config.state,
+        runtime: config.runtime,
+        imagesDir: config.images ?? null,
+        registries,
+        network,
+        log,
+      }
       // What it lacks on this host it says in a sentence.
       return await createOciController(options).catch((error: unknown) => {
         throw new Fault(EXIT.host, `This host cannot run containers. ${explain(error)}`, error)

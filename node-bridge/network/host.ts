@@ -1,12 +1,12 @@
 /**
  * The host's side of networking that all containers share: the packet filter, forwarding, an accept in Docker's chain where
- * Docker rules, and the name servers that a container can use. Everything here can be done again at any time.
+ * Docker rules, and the host's own name servers. Everything here can be done again at any time.
  */
 import { readFileSync, writeFileSync } from "node:fs"
-import { networkInterfaces } from "node:os"
+import { isIP } from "node:net"
 import { exec } from "../runtime/exec.ts"
 import type { AddressRange } from "./addresses.ts"
-import { formatRange, parseIpv4, parseRoutes } from "./addresses.ts"
+import { formatRange, parseRoutes } from "./addresses.ts"
 
 /** nft and iptables answer in milliseconds; both wait for a lock when another tool holds it. */
 const TOOL_TIMEOUT_MS = 10_000
@@ -54,28 +54,22 @@ export function uplinkMtu(): number {
   return Number(readFileSync(`/sys/class/net/${uplink.device}/mtu`, "latin1"))
 }
 
-/** systemd-resolved's stub is on loopback; the servers behind it are in the second file. */
-const RESOLVER_FILES = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"] as const
+const RESOLV_CONF = "/etc/resolv.conf"
 
-/** The IPv4 name servers of a resolv.conf that are reachable from another network namespace. */
+/** The name servers of a resolv.conf, IPv4 or IPv6; we ask them ourselves, so the host's own loopback is as good as any. */
 export function parseNameservers(resolvConf: string): string[] {
   return resolvConf.split("\n").flatMap((line) => {
-    const address = /^\s*nameserver\s+(\S+)/.exec(line)?.[1] ?? ""
-    const value = parseIpv4(address)
-    return value === null || value >>> 24 === 127 || value === 0 ? [] : [address]
+    const address = /^\s*nameserver\s+(\S+)/.exec(line)?.[1]
+    return address === undefined || isIP(address) === 0 ? [] : [address]
   })
 }
 
-/** The host's own name servers, or the fallback when it has none that a container can reach: the host itself is closed. */
+/** The host's name servers as its file has them now, or the fallback when it names none. */
 export function nameserversOf(fallback: readonly string[]): readonly string[] {
-  const own = new Set(Object.values(networkInterfaces()).flatMap((addresses) => (addresses ?? []).map(({ address }) => address)))
-  for (const file of RESOLVER_FILES) {
-    try {
-      const found = parseNameservers(readFileSync(file, "latin1")).filter((address) => !own.has(address))
-      if (found.length > 0) return found
-    } catch {
-      // This host has no such file.
-    }
+  try {
+    const found = parseNameservers(readFileSync(RESOLV_CONF, "latin1"))
+    return found.length > 0 ? found : fallback
+  } catch {
+    return fallback // this host has no such file
   }
-  return fallback
 }

@@ -52,6 +52,15 @@ function setSysctl(name: string, value: string): void {
   }
 }
 
+function configureFar(inside: RouteSocket, { address, gateway }: Pair): void {
+  const index = interfaceIndex(INSIDE_NAME)
+  inside.addAddress(index, address)
+  inside.linkUp(index)
+  inside.addNeighbour(index, gateway, NEAR_MAC)
+  inside.addHostRoute(index, gateway)
+  inside.addDefaultRoute(index, gateway)
+}
+
 /** Opens the calling thread's network namespace. */
 const openCurrent = () => openSync("/proc/thread-self/ns/net", "r")
 
@@ -99,25 +108,22 @@ export class NamespaceMaker {
       this.attach(netns, pair)
       return netns
     } catch (error) {
-      // Closing the only descriptor takes the namespace down, and a pair that was made goes with it.
       closeSync(netns)
       throw error
     }
   }
 
-  /** Gives a namespace with loopback only a routed pair. After it threw, the caller deletes the link. */
+  /** Gives a namespace with loopback only a routed pair; `EEXIST` as above. */
   attach(netns: number, pair: Pair): void {
     const near = { name: pair.linkName, mac: NEAR_MAC }
     this.#host.addVeth(near, { name: INSIDE_NAME, mac: macOf(pair.address) }, netns, pair.mtu)
-    this.#configureNear(pair)
-    this.#inside(netns, (inside) => {
-      const index = interfaceIndex(INSIDE_NAME)
-      inside.addAddress(index, pair.address)
-      inside.linkUp(index)
-      inside.addNeighbour(index, pair.gateway, NEAR_MAC)
-      inside.addHostRoute(index, pair.gateway)
-      inside.addDefaultRoute(index, pair.gateway)
-    })
+    try {
+      this.#configureNear(pair)
+      this.#inside(netns, (inside) => configureFar(inside, pair))
+    } catch (error) {
+      this.#host.deleteLink(pair.linkName)
+      throw error
+    }
   }
 
   /** Limits what passes a pair, in place. The container's end is out of its reach: the namespace belongs to the host. */

@@ -1,33 +1,39 @@
 /**
- * Every run's network, and namespaces kept ready for the next ones. Making one takes about 1.3 ms of this thread, so the
- * pool is a saving and never a queue: when it is empty, the caller's network is made on the spot.
+ * Every run's network: a namespace, a link, a place in the packet filter, rates, and names. Namespaces are kept ready for the
+ * next runs. Making one takes about 1.3 ms of this thread, so the pool is a saving and never a queue: when it is empty, the
+ * caller's network is made on the spot.
  *
- * What the host knows is the truth: a link of ours is a slot in use, whoever made it. A crash loses only idle namespaces,
- * which the kernel takes down with their descriptors; those of live containers stay up with their processes, under rules
- * that name no container.
+ * A crash loses only idle namespaces, which the kernel takes down with their descriptors; those of live containers stay up
+ * with their processes, under the rules that were in force. The next bridge replaces these by its own in one transaction.
  */
 import { createHash } from "node:crypto"
-import { closeSync, existsSync, openSync, readFileSync, readdirSync } from "node:fs"
-import type { RunId, TenantId } from "../../schema/ids.ts"
+import { closeSync, openSync, readFileSync } from "node:fs"
 import type { Network as NetworkLimits } from "../../schema/container.ts"
-import { SystemCallError } from "../native/libc.ts"
+import type { RunId, TenantId } from "../../schema/ids.ts"
 import { ControllerError } from "../runtime/controller.ts"
-import type { LiveNetwork, Network, NetworkPool } from "../runtime/ports.ts"
+import { exec } from "../runtime/exec.ts"
+import type { LiveNetwork, Network, NetworkDescription, NetworkPool } from "../runtime/ports.ts"
 import type { AddressRange } from "./addresses.ts"
 import * as addresses from "./addresses.ts"
+import type { Span } from "./egress.ts"
+import { spanOf, whollyClosed } from "./egress.ts"
+import type { Element } from "./elements.ts"
+import { elementsOf } from "./elements.ts"
+import { PacketFilter } from "./filter.ts"
 import * as host from "./host.ts"
+import { egressOf, elementsNaming, rateOf } from "./in-force.ts"
+import { Links } from "./links.ts"
+import { NameServer } from "./name-server.ts"
 import { NamespaceMaker } from "./namespaces.ts"
-import { dropTable, ruleset } from "./rules.ts"
+import { Residents } from "./residents.ts"
+import { PRIVATE_NETWORKS } from "./rules.ts"
+import { shapeOf } from "./shape.ts"
 
 /** The pool refills when nothing was taken for so long: starts in flight come first. */
 const QUIET_MS = 50
 /** Between two namespaces of a refill, so that it never holds the thread for longer than one. */
 const REFILL_GAP_MS = 5
-/** A closed namespace's link is gone in well under a second; one that stays longer is deleted. */
-const LINK_GONE_MS = 3_000
-/** After a restart: what the dead process held is gone by then, and the rest is held by processes that nobody wants. */
-const LEFTOVER_GONE_MS = 200
-const LINK_POLL_MS = 20
+const TOOL_TIMEOUT_MS = 10_000
 
 export interface PoolOptions {
   /** The state directory: its hash names this bridge's links and table, so that two on one host never meet. */
@@ -36,8 +42,10 @@ export interface PoolOptions {
   readonly range?: string
   /** Namespaces kept ready. */
   readonly size?: number
-  /** Name servers for a host that has none a container can reach. */
+  /** Name servers to ask, for a host whose resolv.conf names none. */
   readonly fallbackNameservers?: readonly string[]
+  /** Name servers to ask in place of the host's; `ADDRESS#PORT` for another port than 53. */
+  readonly nameservers?: readonly string[]
   /** IPv4 networks that no container may reach, besides the private ones. */
   readonly closedNetworks?: readonly string[]
 }
@@ -47,114 +55,168 @@ export const DEFAULT_RANGE = "100.72.0.0/16"
 const DEFAULT_SIZE = 16
 const DEFAULT_NAMESERVERS = ["9.9.9.9", "1.1.1.1"]
 
-/** A network by its descriptor; slot and address are null with loopback only. */
+/** A namespace by its descriptor; its slot is null with loopback only. */
 interface Held {
   readonly fd: number
-  readonly slot: number | null
-  readonly address: string | null
+  slot: number | null
+}
+
+/** A run's network. `limits` are in force, or were to be when a bridge died. */
+interface Taken extends Held {
+  readonly tenantId: TenantId
+  readonly names: readonly string[]
+  limits: NetworkLimits
+  /** Whether its link may have a rate. */
+  shaped: boolean
 }
 
 export class NamespacePool implements NetworkPool {
-  readonly #instance: string
-  readonly #range: AddressRange
   readonly #size: number
   readonly #mtu: number
-  readonly #nameservers: readonly string[]
-  readonly #maker = new NamespaceMaker()
+  readonly #range: AddressRange
+  readonly #closedSpans: readonly Span[]
+  readonly #maker: NamespaceMaker
+  readonly #links: Links
+  readonly #filter: PacketFilter
+  readonly #names: NameServer
+  readonly #residents: Residents
   readonly #idle: Held[] = []
-  readonly #taken = new Map<RunId, Held>()
-  readonly #slots = new Set<number>()
-  readonly #leaving = new Set<Promise<void>>()
-  #lastSlot: number | null = null
+  readonly #taken = new Map<RunId, Taken>()
   #refilling: Promise<void> | null = null
   #timer: NodeJS.Timeout | null = null
+  #recovered = false
   #closed = false
   /** What was changed on the host besides our own table, for the log. */
   readonly notes: string[] = []
 
-  private constructor(options: PoolOptions) {
-    this.#instance = createHash("sha256").update(options.stateDir).digest("hex")
-    this.#range = addresses.parseRange(options.range ?? DEFAULT_RANGE)
+  private constructor(options: PoolOptions, range: AddressRange, closed: readonly string[], parts: Parts) {
     this.#size = options.size ?? DEFAULT_SIZE
     this.#mtu = host.uplinkMtu()
-    this.#nameservers = host.nameserversOf(options.fallbackNameservers ?? DEFAULT_NAMESERVERS)
+    this.#range = range
+    this.#closedSpans = closed.map(spanOf)
+    this.#maker = parts.maker
+    this.#residents = parts.residents
+    this.#names = parts.names
+    const instance = createHash("sha256").update(options.stateDir).digest("hex")
+    const closedNetworks = options.closedNetworks ?? []
+    this.#links = new Links(parts.maker, { instance, range, mtu: this.#mtu })
+    this.#filter = new PacketFilter({ instance, range, closedNetworks, namePort: parts.names.port })
   }
 
-  /** Puts the rules in place; from then on a network may be taken. Throws a sentence for the operator. */
+  /** Makes ready what all networks share; `recover` puts the rules in force. Throws a sentence for the operator. */
   static async open(options: PoolOptions): Promise<NamespacePool> {
-    const pool = new NamespacePool(options)
+    const range = addresses.parseRange(options.range ?? DEFAULT_RANGE)
     const routes = addresses.parseRoutes(readFileSync("/proc/net/route", "latin1"))
     // A /32 inside the range may be a container of another bridge on this host: slots are chosen around those.
-    const [clash] = addresses.overlapping(pool.#range, routes, () => false).filter((route) => route.prefix < 32)
+    const [clash] = addresses.overlapping(range, routes, () => false).filter((route) => route.prefix < 32)
     if (clash !== undefined) {
-      pool.#maker.close()
-      const range = addresses.formatRange(pool.#range)
-      throw new Error(`the containers' range ${range} overlaps a route of ${clash.device}: choose another range`)
+      const text = addresses.formatRange(range)
+      throw new Error(`the containers' range ${text} overlaps a route of ${clash.device}: choose another range`)
     }
-    await host.loadRules(
-      ruleset({
-        instance: pool.#instance,
-        range: pool.#range,
-        nameservers: pool.#nameservers,
-        closedNetworks: options.closedNetworks ?? [],
-      }),
-    )
+    const closed = [...PRIVATE_NETWORKS, ...(options.closedNetworks ?? [])]
+    const residents = new Residents()
+    const names = await NameServer.open({
+      residents,
+      closed: closed.map(spanOf),
+      upstreams: () => options.nameservers ?? host.nameserversOf(options.fallbackNameservers ?? DEFAULT_NAMESERVERS),
+      portSeed: createHash("sha256").update(options.stateDir).digest().readUInt32BE(),
+    })
+    const pool = new NamespacePool(options, range, closed, { maker: new NamespaceMaker(), residents, names })
     if (host.ensureForwarding()) pool.notes.push("switched on net.ipv4.ip_forward: containers with egress need it")
-    if (await host.dockerAccepts(pool.#range, true))
-      pool.notes.push("accepted the containers' range in Docker's DOCKER-USER chain")
+    if (await host.dockerAccepts(range, true)) pool.notes.push("accepted the containers' range in Docker's DOCKER-USER chain")
     return pool
   }
 
-  // oxlint-disable-next-line require-await -- the port is asynchronous; this implementation answers at once
-  async take(runId: RunId, _tenantId: TenantId, { egress }: NetworkLimits): Promise<Network> {
-    if (this.#closed) throw new Error("the network pool is closed")
-    if (Array.isArray(egress)) throw new ControllerError("egress_list", "This node cannot limit egress to a list of ranges.")
-    let held = this.#taken.get(runId)
-    if (held === undefined) {
-      held = egress === "none" ? this.#makeLoopback() : (this.#idle.shift() ?? this.#makeRouted())
-      this.#taken.set(runId, held)
-      if (egress === "open") this.#refillWhenQuiet()
+  async take(runId: RunId, tenantId: TenantId, limits: NetworkLimits, names: readonly string[]): Promise<Network> {
+    if (this.#closed || !this.#recovered) throw new Error("the network pool is not open")
+    this.#refuseClosed(limits)
+    let taken = this.#taken.get(runId)
+    if (taken === undefined) {
+      const lone = limits.egress === "none"
+      const held = lone ? { fd: this.#maker.loopbackOnly(), slot: null } : (this.#idle.shift() ?? this.#links.make())
+      taken = { ...held, tenantId, names, limits, shaped: false }
+      this.#taken.set(runId, taken)
+      if (!lone) this.#refillWhenQuiet()
+      try {
+        await this.#enforce(runId, taken)
+      } catch (error) {
+        await this.release(runId)
+        throw error
+      }
     }
     return {
-      netnsPath: `/proc/${process.pid}/fd/${held.fd}`,
-      address: held.address,
-      nameservers: held.address === null ? [] : this.#nameservers,
+      netnsPath: `/proc/${process.pid}/fd/${taken.fd}`,
+      address: this.#addressOf(taken),
+      nameservers: [addresses.gatewayOf(this.#range)],
     }
   }
 
-  async setLimits(): Promise<void> {
-    throw new ControllerError("network_unchangeable", "This node cannot change the network of a container that runs.")
+  async setLimits(runId: RunId, limits: NetworkLimits): Promise<string | null> {
+    const taken = this.#taken.get(runId)
+    if (taken === undefined) return null
+    this.#refuseClosed(limits)
+    taken.limits = limits
+    await this.#enforce(runId, taken)
+    return this.#addressOf(taken)
+  }
+
+  async describe(runId: RunId): Promise<NetworkDescription | null> {
+    const taken = this.#taken.get(runId)
+    if (taken === undefined) return null
+    const address = this.#addressOf(taken)
+    if (taken.slot === null || address === null)
+      return { egress: "none", egress_bytes_per_second: null, ingress_bytes_per_second: null, rules: [] }
+    const elements = elementsNaming(address, await this.#filter.list())
+    const shown = ["-j", "qdisc", "show", "dev"]
+    const near = await tool("tc", ...shown, this.#links.nameOf(taken.slot))
+    const far = await tool("nsenter", `--net=/proc/${process.pid}/fd/${taken.fd}`, "tc", ...shown, "eth0")
+    return {
+      egress: egressOf(elements),
+      egress_bytes_per_second: rateOf(far),
+      ingress_bytes_per_second: rateOf(near),
+      rules: elements.map(({ set, text }) => `${set} { ${text} }`),
+    }
   }
 
   async release(runId: RunId): Promise<void> {
-    const held = this.#taken.get(runId)
-    if (held === undefined) return
+    const taken = this.#taken.get(runId)
+    if (taken === undefined) return
     this.#taken.delete(runId)
-    this.#let(held)
+    this.#residents.remove(runId)
+    await this.#filter.set(runId, []).finally(() => this.#let(taken))
   }
 
   async recover(live: readonly LiveNetwork[]): Promise<void> {
-    for (const network of live) {
-      if (this.#taken.has(network.runId)) continue
-      const slot = network.address === null ? null : addresses.slotOf(this.#range, network.address)
+    for (const { runId, tenantId, network: limits, names, address, pid } of live) {
+      if (this.#taken.has(runId)) continue
       try {
-        const fd = openSync(`/proc/${network.pid}/ns/net`, "r")
-        this.#taken.set(network.runId, { fd, slot, address: network.address })
-        if (slot !== null) this.#slots.add(slot)
+        const fd = openSync(`/proc/${pid}/ns/net`, "r")
+        const slot = address === null ? null : this.#links.adopt(address)
+        const taken = { fd, slot, tenantId, names, limits, shaped: true }
+        this.#taken.set(runId, taken)
+        if (limits.egress !== "none") this.#filter.expect(runId, this.#elements(runId, taken))
       } catch {
         // It ended meanwhile: its namespace goes by itself, and its link with the ones below if that is slow.
       }
     }
-    const inUse = new Set([...this.#slots].map((slot) => addresses.linkName(this.#instance, slot)))
-    const others = this.#links().filter((name) => !inUse.has(name))
-    await Promise.all(others.map((name) => this.#linkGone(name, LEFTOVER_GONE_MS)))
+    await this.#filter.load()
+    this.#recovered = true
+    await this.#links.clearOthers()
+    // Names and rates; and what the bridge before had written down but not done.
+    for (const [runId, taken] of this.#taken) {
+      await this.#enforce(runId, taken).catch((error: unknown) => {
+        // Its process ended just now, most likely. Until its release it stays as the rules have it, which is no wider.
+        this.notes.push(`the network of ${runId} could not be taken over as it was: ${String(error)}`)
+      })
+    }
   }
 
-  refill(): Promise<void> {
+  async refill(): Promise<void> {
+    if (await this.#filter.restore()) this.notes.push("the packet filter's table had been taken away: it is back")
     this.#refilling ??= this.#fill().finally(() => {
       this.#refilling = null
     })
-    return this.#refilling
+    await this.#refilling
   }
 
   /** With no container left, the table goes too; otherwise it stays, for it is what confines them. */
@@ -164,55 +226,64 @@ export class NamespacePool implements NetworkPool {
     if (this.#timer !== null) clearTimeout(this.#timer)
     await this.#refilling
     for (const held of this.#idle.splice(0)) this.#let(held)
-    await Promise.all(this.#leaving)
+    await this.#links.settled()
     const alone = this.#taken.size === 0
-    for (const held of this.#taken.values()) closeSync(held.fd)
+    for (const taken of this.#taken.values()) closeSync(taken.fd)
     this.#taken.clear()
-    if (alone && this.#links().length === 0) {
-      await host.loadRules(dropTable(this.#instance))
+    if (alone && this.#links.names().length === 0) {
+      await this.#filter.drop()
       await host.dockerAccepts(this.#range, false)
     }
+    await this.#names.close()
+    this.#filter.close()
     this.#maker.close()
   }
 
-  #links(): string[] {
-    const prefix = addresses.linkPrefix(this.#instance)
-    return readdirSync("/sys/class/net").filter((name) => name.startsWith(prefix))
+  #addressOf({ slot }: Held): string | null {
+    return slot === null ? null : this.#links.addressOf(slot)
   }
 
-  #makeLoopback(): Held {
-    return { fd: this.#maker.loopbackOnly(), slot: null, address: null }
+  #refuseClosed({ egress }: NetworkLimits): void {
+    const [first] = whollyClosed(egress, this.#closedSpans)
+    if (first === undefined) return
+    throw new ControllerError("egress_closed", `No container may reach ${first}: this platform closes it to all of them.`)
   }
 
-  #makeRouted(): Held {
-    for (let tries = 0; tries < addresses.slotCount(this.#range); tries++) {
-      const slot = addresses.nextSlot(this.#range, this.#slots, this.#lastSlot)
-      if (slot === null) break
-      this.#lastSlot = slot
-      const address = addresses.addressOf(this.#range, slot)
-      const pair = {
-        linkName: addresses.linkName(this.#instance, slot),
-        address,
-        gateway: addresses.gatewayOf(this.#range),
-        mtu: this.#mtu,
-      }
-      try {
-        const fd = this.#maker.routed(pair)
-        this.#slots.add(slot)
-        return { fd, slot, address }
-      } catch (error) {
-        // Somebody has this slot: a container we were not told of, or another bridge with the same range. Pass by.
-        if (!(error instanceof SystemCallError && error.code === "EEXIST")) throw error
-      }
+  #elements(runId: RunId, { slot, tenantId, limits }: Taken): readonly Element[] {
+    if (slot === null) return []
+    const address = this.#links.addressOf(slot)
+    return elementsOf({ address, tenant: this.#residents.numberOf(tenantId), run: markOf(runId), egress: limits.egress })
+  }
+
+  /** Makes the host agree with a run's limits, from whatever it was; again is nothing. */
+  async #enforce(runId: RunId, taken: Taken): Promise<void> {
+    const { limits, tenantId, names } = taken
+    if (limits.egress === "none") {
+      this.#residents.remove(runId)
+      await this.#filter.set(runId, [])
+      if (taken.slot !== null) this.#links.detach(taken.slot)
+      taken.slot = null
+      return
     }
-    throw new ControllerError("network_exhausted", "The node has no network address left for another container.", {
-      retryable: true,
-    })
+    taken.slot ??= this.#links.attach(taken.fd)
+    this.#shape(taken, taken.slot)
+    const address = this.#links.addressOf(taken.slot)
+    this.#residents.add({ runId, tenantId, address, names, egress: limits.egress })
+    await this.#filter.set(runId, this.#elements(runId, taken))
+  }
+
+  #shape(taken: Taken, slot: number): void {
+    const { egress_bytes_per_second: out, ingress_bytes_per_second: into } = taken.limits
+    const limited = out !== undefined || into !== undefined
+    if (!limited && !taken.shaped) return
+    const shape = (rate: number | undefined) => (rate === undefined ? null : shapeOf(rate, this.#mtu))
+    this.#links.shape(taken.fd, slot, { ingress: shape(into), egress: shape(out) })
+    taken.shaped = limited
   }
 
   async #fill(): Promise<void> {
     while (!this.#closed && this.#idle.length < this.#size) {
-      this.#idle.push(this.#makeRouted())
+      this.#idle.push(this.#links.make())
       await delay(REFILL_GAP_MS)
     }
   }
@@ -230,31 +301,25 @@ export class NamespacePool implements NetworkPool {
     }
   }
 
-  /** Lets a network go. Its address is free again when the kernel has taken its link down, some 50 ms later. */
-  #let(held: Held): void {
-    closeSync(held.fd)
-    const { slot } = held
-    if (slot === null) return
-    const leaving = this.#awaitSlot(slot).finally(() => this.#leaving.delete(leaving))
-    this.#leaving.add(leaving)
+  #let({ fd, slot }: Held): void {
+    closeSync(fd)
+    if (slot !== null) this.#links.leave(slot)
   }
+}
 
-  async #awaitSlot(slot: number): Promise<void> {
-    try {
-      await this.#linkGone(addresses.linkName(this.#instance, slot), LINK_GONE_MS)
-      this.#slots.delete(slot)
-    } catch {
-      // The kernel keeps the link: so the slot stays taken, and the next start tries again.
-    }
-  }
+interface Parts {
+  readonly maker: NamespaceMaker
+  readonly residents: Residents
+  readonly names: NameServer
+}
 
-  async #linkGone(name: string, withinMs: number): Promise<void> {
-    const deadline = performance.now() + withinMs
-    while (existsSync(`/sys/class/net/${name}`)) {
-      if (performance.now() > deadline) return void this.#maker.deleteLink(name)
-      await delay(LINK_POLL_MS)
-    }
-  }
+/** A run's connections carry this; the same after a restart, so that they go on. */
+const markOf = (runId: RunId) => createHash("sha256").update(runId).digest().readUInt32LE()
+
+async function tool(file: string, ...args: string[]): Promise<string> {
+  const { code, stdout, stderr } = await exec(file, args, { timeoutMs: TOOL_TIMEOUT_MS })
+  if (code !== 0) throw new Error(`${file}: ${stderr.trim().slice(0, 500)}`)
+  return stdout
 }
 
 const delay = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))

@@ -22,6 +22,8 @@ export const HostRecord = z.object({
   boot_id: z.string(),
   stop_signal: SignalName.nullable(),
   network: Network,
+  /** By which the tenant's other containers on this host find it. */
+  names: z.array(z.string()),
   address: z.string().nullable(),
   host_base: z.int(),
   read_only: z.boolean(),

@@ -143,10 +143,11 @@ export class OciController implements Controller {
     }
     await this.#on.parts.disks.recover(live.map(({ run_id }) => run_id))
     await this.#on.parts.network.recover(
-      live.map(({ run_id, tenant_id, network, address, init }) => ({
+      live.map(({ run_id, tenant_id, network, names, address, init }) => ({
         runId: run_id,
         tenantId: tenant_id,
         network,
+        names,
         address,
         pid: init.pid,
       })),
@@ -282,13 +283,24 @@ export class OciController implements Controller {
 
   /** On record first: a bridge that takes the run over from a dead one builds its rules from there. */
   async setNetwork(runId: RunId, network: Network): Promise<void> {
+    const record = readRecord(this.#paths(runId).record)
+    if (record === null) return
+    this.#rewriteRecord(runId, { network })
+    try {
+      const address = await this.#on.parts.network.setLimits(runId, network)
+      if (address !== record.address) this.#rewriteRecord(runId, { address })
+    } catch (error) {
+      this.#rewriteRecord(runId, { network: record.network }) // refused: what was in force still is
+      throw this.#asControllerError(error, "network_failed", "The host could not change the container's network.")
+    }
+  }
+
+  #rewriteRecord(runId: RunId, change: Partial<Pick<HostRecord, "network" | "address">>): void {
     const { record: file } = this.#paths(runId)
     const prepared = this.#prepared.get(runId)
-    if (prepared) this.#prepared.set(runId, { ...prepared, record: { ...prepared.record, network } })
+    if (prepared) this.#prepared.set(runId, { ...prepared, record: { ...prepared.record, ...change } })
     const record = readRecord(file)
-    if (record === null) return
-    writeRecord(file, { ...record, network })
-    await this.#on.parts.network.setLimits(runId, network)
+    if (record !== null) writeRecord(file, { ...record, ...change })
   }
 
   // oxlint-disable-next-line require-await -- the seam is asynchronous; the answer is in a file
@@ -340,7 +352,8 @@ export class OciController implements Controller {
   async isolation(runId: RunId): Promise<Isolation> {
     const seen = await this.inspect(runId)
     if (seen.kind !== "running") throw notRunning()
-    return readIsolation({ ...this.#lookAt(runId), paused: seen.paused, network: null })
+    const network = await this.#on.parts.network.describe(runId)
+    return readIsolation({ ...this.#lookAt(runId), paused: seen.paused, network })
   }
 
   #lookAt(runId: RunId): LookInput {

@@ -98,7 +98,7 @@ export interface Network {
   readonly netnsPath: string
   /** The container's IPv4 address; null with loopback only. */
   readonly address: string | null
-  /** Name servers that the container can reach, for its resolv.conf. */
+  /** For its resolv.conf: our own, which answers once the container has a network to ask it by. */
   readonly nameservers: readonly string[]
 }
 
@@ -109,18 +109,28 @@ export type NetworkDescription = Pick<
 >
 
 export interface NetworkPool {
-  /** The run's network; the same again when it was taken before and not released. */
-  take(runId: RunId, tenantId: TenantId, limits: NetworkLimits): Promise<Network>
-  /** Changes the limits of a network that was taken, in place; of one that was not, or is released, nothing. */
-  setLimits(runId: RunId, limits: NetworkLimits): Promise<void>
+  /**
+   * The run's network; the same again when it was taken before and not released. The tenant's containers on this node find it
+   * by `names`. Throws `ControllerError`, also for egress to what the platform closes to everybody.
+   */
+  take(runId: RunId, tenantId: TenantId, limits: NetworkLimits, names: readonly string[]): Promise<Network>
+  /**
+   * Changes the limits of a network that was taken, in place, for open connections too. Answers its address, which is another
+   * when `none` came or went; null for loopback only, and for a run whose network was not taken or is released: then nothing
+   * was done. Throws as `take` does.
+   */
+  setLimits(runId: RunId, limits: NetworkLimits): Promise<string | null>
+  /** What the kernel has of a run's network on the host's side; null when it was not taken. */
+  describe(runId: RunId): Promise<NetworkDescription | null>
   /** Closes the run's network; idempotent. */
   release(runId: RunId): Promise<void>
   /**
    * After a restart: takes over the networks of runs that still live (from `/proc/<pid>/ns/net`), and closes all others.
-   * A run whose process died in the meantime may be named: it is then only released.
+   * A run whose process died in the meantime may be named: it is then only released. Called once, with nothing when nothing
+   * lives, before the first `take`: until then the rules of the bridge before are in force.
    */
   recover(live: readonly LiveNetwork[]): Promise<void>
-  /** Makes namespaces ahead of need. */
+  /** Makes namespaces ahead of need, and sees that the rules are still there. */
   refill(): Promise<void>
   close(): Promise<void>
 }
@@ -129,6 +139,7 @@ export interface LiveNetwork {
   readonly runId: RunId
   readonly tenantId: TenantId
   readonly network: NetworkLimits
+  readonly names: readonly string[]
   readonly address: string | null
   readonly pid: number
 }

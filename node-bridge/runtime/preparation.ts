@@ -114,6 +114,7 @@ export async function prepareRun(
         boot_id: host.bootId,
         stop_signal: parseStopSignal(image.config.stopSignal),
         network: spec.network,
+        names: [spec.hostname],
         address: network.address,
         host_base: range.hostBase,
         read_only: spec.read_only,
@@ -137,7 +138,7 @@ export async function prepareRun(
 
 /** A runtime that can be given none makes its own, with loopback alone. */
 async function takeNetwork({ run_id, tenant_id, spec }: Assignment, host: PrepareHost, parts: Parts) {
-  if (RUNTIMES[host.runtime].takesNetwork) return parts.network.take(run_id, tenant_id, spec.network)
+  if (RUNTIMES[host.runtime].takesNetwork) return parts.network.take(run_id, tenant_id, spec.network, [spec.hostname])
   if (spec.network.egress !== "none") {
     const message = `Under the profile ${spec.profile} this node can give no network but loopback: ask for egress none.`
     throw new ControllerError("network_unavailable", message)

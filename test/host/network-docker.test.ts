@@ -6,7 +6,11 @@ const iptables = (...args: string[]) =>
   execFileSync("iptables", ["-w", "5", ...args], { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] })
 const tables = () => execFileSync("nft", ["list", "tables"], { encoding: "utf8" })
 const rules = () => iptables("-S", "DOCKER-USER").split("\n").filter((line) => line.includes("100.92.0.0/24")) // prettier-ignore
-const openPool = () => NamespacePool.open({ stateDir: `/test/docker/${process.pid}`, range: "100.92.0.0/24", size: 0 })
+const openPool = async () => {
+  const pool = await NamespacePool.open({ stateDir: `/test/docker/${process.pid}`, range: "100.92.0.0/24", size: 0 })
+  await pool.recover([])
+  return pool
+}
 
 /** Docker's own chain when a daemon runs here; otherwise one that nothing jumps to. */
 describe("beside Docker, which drops what it does not know", () => {

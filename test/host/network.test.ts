@@ -34,8 +34,12 @@ async function closeAll(pool: NamespacePool | undefined): Promise<void> {
 }
 const links = () => readdirSync("/sys/class/net")
 const tables = () => execFileSync("nft", ["list", "tables"], { encoding: "utf8" })
-const openPool = (more: Partial<Parameters<typeof NamespacePool.open>[0]> = {}) =>
-  NamespacePool.open({ stateDir, range: RANGE, size: 2, ...more })
+type Options = Partial<Parameters<typeof NamespacePool.open>[0]>
+const openPool = async (more: Options = {}, live: Parameters<NamespacePool["recover"]>[0] = []) => {
+  const pool = await NamespacePool.open({ stateDir, range: RANGE, size: 2, ...more })
+  await pool.recover(live)
+  return pool
+}
 
 describe("what a container's network lets through", () => {
   let pool: NamespacePool
@@ -51,8 +55,8 @@ describe("what a container's network lets through", () => {
     metadata = await elsewhere("bt-meta", "169.254.169")
     internal = await elsewhere("bt-docker", "172.31.250")
     pool = await openPool({ closedNetworks: ["198.51.100.0/24"] })
-    one = await pool.take(aRun(), TENANT, { egress: "open" })
-    two = await pool.take(aRun(), OTHER_TENANT, { egress: "open" })
+    one = await pool.take(aRun(), TENANT, { egress: "open" }, [])
+    two = await pool.take(aRun(), OTHER_TENANT, { egress: "open" }, [])
     servers.push(await listen(null, PORT))
     for (const { netns } of [out, metadata, internal]) servers.push(await listen(netns, PORT))
     for (const { netnsPath } of [one, two]) servers.push(await listen(netnsPath, PORT))
@@ -132,11 +136,11 @@ describe("what a container's network lets through", () => {
 })
 
 describe("a network with loopback only", () => {
-  it("has nothing else, and no name servers", async () => {
+  it("has nothing else", async () => {
     const pool = await openPool()
     try {
-      const network = await pool.take(aRun(), TENANT, { egress: "none" })
-      expect(network).toMatchObject({ address: null, nameservers: [] })
+      const network = await pool.take(aRun(), TENANT, { egress: "none" }, [])
+      expect(network).toMatchObject({ address: null })
       expect(await within(network.netnsPath, "ip", "-o", "link", "show", "up")).toMatch(/^1: lo:[^\n]*\n$/)
       expect(await within(network.netnsPath, "ip", "route")).toBe("")
     } finally {
@@ -159,7 +163,7 @@ describe("the pool of networks", () => {
     pool = await openPool()
     await pool.refill()
     const run = aRun()
-    await pool.take(run, TENANT, { egress: "open" })
+    await pool.take(run, TENANT, { egress: "open" }, [])
     await pool.release(run)
     await pool.close()
     expect(remains()).toEqual([])
@@ -170,22 +174,22 @@ describe("the pool of networks", () => {
   it("gives a run its network again, and two runs two", async () => {
     pool = await openPool()
     const [first, second] = [aRun(), aRun()]
-    const network = await pool.take(first, TENANT, { egress: "open" })
-    expect(await pool.take(first, TENANT, { egress: "open" })).toEqual(network)
-    expect((await pool.take(second, TENANT, { egress: "open" })).address).not.toBe(network.address)
+    const network = await pool.take(first, TENANT, { egress: "open" }, [])
+    expect(await pool.take(first, TENANT, { egress: "open" }, [])).toEqual(network)
+    expect((await pool.take(second, TENANT, { egress: "open" }, [])).address).not.toBe(network.address)
   })
 
   it("serves a burst far beyond its size at once", async () => {
     pool = await openPool({ size: 4 })
-    const networks = await Promise.all(Array.from({ length: 40 }, () => pool?.take(aRun(), TENANT, { egress: "open" })))
+    const networks = await Promise.all(Array.from({ length: 40 }, () => pool?.take(aRun(), TENANT, { egress: "open" }, [])))
     expect(new Set(networks.map((network) => network?.address)).size).toBe(40)
   })
 
   it("takes over living networks after a restart, closes all others and keeps the rules on", async () => {
     pool = await openPool()
     const [living, dead] = [aRun(), aRun()]
-    const { netnsPath, address } = await pool.take(living, TENANT, { egress: "open" })
-    const gone = await pool.take(dead, TENANT, { egress: "open" })
+    const { netnsPath, address } = await pool.take(living, TENANT, { egress: "open" }, [])
+    const gone = await pool.take(dead, TENANT, { egress: "open" }, [])
     const holders = [netnsPath, gone.netnsPath].map((path) =>
       spawn("nsenter", [`--net=${path}`, "sleep", "60"], { stdio: "ignore" }),
     )
@@ -199,13 +203,13 @@ describe("the pool of networks", () => {
     await pool.close()
     try {
       expect(tables()).toContain("berth_")
-      pool = await openPool()
-      await pool.recover([{ runId: living, tenantId: TENANT, network: { egress: "open" }, address, pid: livingPid }])
+      const network = { egress: "open" } as const
+      pool = await openPool({}, [{ runId: living, tenantId: TENANT, network, names: [], address, pid: livingPid }])
       expect(links().filter((name) => name.includes(ours))).toHaveLength(1)
-      const again = await pool.take(living, TENANT, { egress: "open" })
+      const again = await pool.take(living, TENANT, { egress: "open" }, [])
       expect(again.address).toBe(address)
       expect(readlinkSync(again.netnsPath)).toBe(readlinkSync(`/proc/${livingPid}/ns/net`))
-      expect((await pool.take(aRun(), TENANT, { egress: "open" })).address).not.toBe(address)
+      expect((await pool.take(aRun(), TENANT, { egress: "open" }, [])).address).not.toBe(address)
     } finally {
       for (const holder of holders) holder.kill("SIGKILL")
     }
@@ -215,12 +219,12 @@ describe("the pool of networks", () => {
     pool = await openPool()
     const other = await openPool({ stateDir: `/test/other/${process.pid}` })
     const run = aRun()
-    const { address } = await pool.take(run, TENANT, { egress: "open" })
-    const theirs = await other.take(run, TENANT, { egress: "open" })
+    const { address } = await pool.take(run, TENANT, { egress: "open" }, [])
+    const theirs = await other.take(run, TENANT, { egress: "open" }, [])
     expect(theirs.address).not.toBe(address)
     const both = tables()
     await closeAll(other)
-    await pool.take(run, TENANT, { egress: "open" })
+    await pool.take(run, TENANT, { egress: "open" }, [])
     expect(both.split("\n").length - tables().split("\n").length).toBe(1)
   })
 

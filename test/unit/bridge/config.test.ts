@@ -26,6 +26,14 @@ describe("the bridge's configuration", () => {
     expect(readConfig([...GOOD, "--disk-overcommit", "2.5"], {})).toMatchObject({ diskOvercommit: 2.5 })
   })
 
+  it("takes the provider's networks, of both protocols", () => {
+    const ranges = ["198.51.100.0/24", "2001:db8::/32"]
+    expect(readConfig([...GOOD, ...ranges.flatMap((range) => ["--provider-range", range])], {})).toMatchObject({
+      providerRanges: ranges,
+    })
+    expect(readConfig(GOOD, {})).toMatchObject({ providerRanges: [] })
+  })
+
   it("takes plain http to this machine alone", () => {
     for (const url of ["http://127.0.0.1:8080", "http://localhost", "http://[::1]:1"]) {
       expect(readConfig(["--state", "/tmp/x", "--url", url], {})).toMatchObject({ url })
@@ -45,6 +53,7 @@ describe("the bridge's configuration", () => {
     ["a label without value", [...GOOD, "--label", "region"], '--label must be KEY=VALUE, not "region".'],
     ["a label with a bad key", [...GOOD, "--label", "_x=1"], "--label: "],
     ["a capacity that is no number", [...GOOD, "--capacity-runs", "many"], "--capacity-runs must be a number."],
+    ["a provider's network that is none", [...GOOD, "--provider-range", "lan"], "--provider-range must be a network such as"],
     ["a pull that nobody would wait for", [...GOOD, "--pull-timeout", "900"], "--pull-timeout must be at most 800."],
     ["a deadline that is none", [...GOOD, "--registry-timeout", "soon"], "--registry-timeout must be a number."],
     ["a disk promised less than once", [...GOOD, "--disk-overcommit", "0.5"], "--disk-overcommit must be 1 or more."],

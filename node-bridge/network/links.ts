@@ -1,0 +1,133 @@
+/**
+ * The links of one bridge's containers and the slots of its range, one each. What the host knows is the truth: a link of ours
+ * is a slot in use, whoever made it.
+ */
+import { existsSync, readdirSync } from "node:fs"
+import { SystemCallError } from "../native/libc.ts"
+import { ControllerError } from "../runtime/controller.ts"
+import * as addresses from "./addresses.ts"
+import type { AddressRange } from "./addresses.ts"
+import type { NamespaceMaker, Pair, Shapes } from "./namespaces.ts"
+
+/** A closed namespace's link is gone in well under a second; one that stays longer is deleted. */
+const LINK_GONE_MS = 3_000
+/** After a restart: what the dead process held is gone by then, and the rest is held by processes that nobody wants. */
+const LEFTOVER_GONE_MS = 200
+const LINK_POLL_MS = 20
+
+export interface LinkOptions {
+  readonly instance: string
+  readonly range: AddressRange
+  readonly mtu: number
+}
+
+export class Links {
+  readonly #maker: NamespaceMaker
+  readonly #options: LinkOptions
+  readonly #slots = new Set<number>()
+  readonly #leaving = new Set<Promise<void>>()
+  #lastSlot: number | null = null
+
+  constructor(maker: NamespaceMaker, options: LinkOptions) {
+    this.#maker = maker
+    this.#options = options
+  }
+
+  addressOf = (slot: number) => addresses.addressOf(this.#options.range, slot)
+  nameOf = (slot: number) => addresses.linkName(this.#options.instance, slot)
+
+  /** A new namespace with a link. */
+  make(): { readonly fd: number; readonly slot: number } {
+    return this.#withSlot((pair, slot) => ({ fd: this.#maker.routed(pair), slot }))
+  }
+
+  /** Gives a namespace with loopback only a link. */
+  attach(netns: number): number {
+    return this.#withSlot((pair, slot) => {
+      this.#maker.attach(netns, pair)
+      return slot
+    })
+  }
+
+  /** Takes a link away from a namespace that stays: some 20 ms of this thread. */
+  detach(slot: number): void {
+    this.#maker.deleteLink(this.nameOf(slot))
+    this.#slots.delete(slot)
+  }
+
+  shape(netns: number, slot: number, shapes: Shapes): void {
+    this.#maker.shape(netns, this.nameOf(slot), shapes)
+  }
+
+  /** The slot of a link that another bridge made; null when there is no such link, or the address is not of this range. */
+  adopt(address: string): number | null {
+    const slot = addresses.slotOf(this.#options.range, address)
+    if (slot === null || !existsSync(`/sys/class/net/${this.nameOf(slot)}`)) return null
+    this.#slots.add(slot)
+    return slot
+  }
+
+  /** The namespace of this slot was closed: its address is free once the kernel has taken the link down, some 50 ms later. */
+  leave(slot: number): void {
+    const leaving = this.#awaitSlot(slot).finally(() => this.#leaving.delete(leaving))
+    this.#leaving.add(leaving)
+  }
+
+  /** When all that left has gone. */
+  async settled(): Promise<void> {
+    await Promise.all(this.#leaving)
+  }
+
+  /** All links of this bridge that the host has. */
+  names(): string[] {
+    const prefix = addresses.linkPrefix(this.#options.instance)
+    return readdirSync("/sys/class/net").filter((name) => name.startsWith(prefix))
+  }
+
+  /** Clears links that nobody here knows: a dead bridge's. */
+  async clearOthers(): Promise<void> {
+    const inUse = new Set([...this.#slots].map((slot) => this.nameOf(slot)))
+    const others = this.names().filter((name) => !inUse.has(name))
+    await Promise.all(others.map((name) => this.#linkGone(name, LEFTOVER_GONE_MS)))
+  }
+
+  #withSlot<T>(make: (pair: Pair, slot: number) => T): T {
+    const { range, mtu } = this.#options
+    for (let tries = 0; tries < addresses.slotCount(range); tries++) {
+      const slot = addresses.nextSlot(range, this.#slots, this.#lastSlot)
+      if (slot === null) break
+      this.#lastSlot = slot
+      const gateway = addresses.gatewayOf(range)
+      try {
+        const made = make({ linkName: this.nameOf(slot), address: this.addressOf(slot), gateway, mtu }, slot)
+        this.#slots.add(slot)
+        return made
+      } catch (error) {
+        // Somebody has this slot: a container we were not told of, or another bridge with the same range. Pass by.
+        if (!(error instanceof SystemCallError && error.code === "EEXIST")) throw error
+      }
+    }
+    throw new ControllerError("network_exhausted", "The node has no network address left for another container.", {
+      retryable: true,
+    })
+  }
+
+  async #awaitSlot(slot: number): Promise<void> {
+    try {
+      await this.#linkGone(this.nameOf(slot), LINK_GONE_MS)
+      this.#slots.delete(slot)
+    } catch {
+      // The kernel keeps the link: so the slot stays taken, and the next start tries again.
+    }
+  }
+
+  async #linkGone(name: string, withinMs: number): Promise<void> {
+    const deadline = performance.now() + withinMs
+    while (existsSync(`/sys/class/net/${name}`)) {
+      if (performance.now() > deadline) return void this.#maker.deleteLink(name)
+      await delay(LINK_POLL_MS)
+    }
+  }
+}
+
+const delay = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))
