@@ -158,8 +158,24 @@ export type StopPolicy = z.infer<typeof StopPolicy>
 export const Profile = z.enum(["hardened", "sandboxed"])
 export type Profile = z.infer<typeof Profile>
 
-/** Every capability that a container may have; node-bridge/oci/hardened.ts says what for. */
-export const CAPABILITIES = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETGID", "CAP_SETUID", "CAP_KILL"] as const
+/**
+ * Every capability that a container may have, and what needs it: what lets ordinary images drop privileges. They count inside
+ * the tenant's user namespace, on ids of the tenant's range alone; the network namespace is not owned by it. So none reaches
+ * a device, a mount or an address, and none of Docker's other eight is here: NET_RAW and NET_BIND_SERVICE (low ports are open
+ * to everybody in the container), MKNOD, SETFCAP, SETPCAP, SYS_CHROOT, AUDIT_WRITE, FSETID.
+ */
+const CAPABILITY_USES = {
+  CAP_CHOWN: "give files to another user, as package managers and the entrypoints of databases do",
+  CAP_DAC_OVERRIDE: "as root, read and write other users' files, which everything that runs as root takes for granted",
+  CAP_FOWNER: "as root, change mode and times of other users' files: tar, cp -a, dpkg",
+  CAP_SETGID: "take another group on before leaving root: su, nginx, PostgreSQL",
+  CAP_SETUID: "become another user: su, nginx, PostgreSQL",
+  CAP_KILL: "as root, signal processes that became another user: supervisors, entrypoints that pass a stop on",
+} as const
+export const CAPABILITIES = Object.keys(CAPABILITY_USES) as [keyof typeof CAPABILITY_USES, ...(keyof typeof CAPABILITY_USES)[]]
+const CAPABILITY_TEXT = Object.entries(CAPABILITY_USES)
+  .map(([name, use]) => `${name}: ${use}.`)
+  .join(" ")
 export const Capability = z.enum(CAPABILITIES)
 export type Capability = z.infer<typeof Capability>
 
@@ -222,7 +238,9 @@ export const ContainerCreate = z
       .array(Capability)
       .max(CAPABILITIES.length)
       .optional()
-      .meta({ description: "Fewer than the profile's own, or none. They count inside the container only." }),
+      .meta({
+        description: `Fewer than the profile's own, or none. They count inside the container only. ${CAPABILITY_TEXT}`,
+      }),
     seccomp: Seccomp.prefault({}),
     placement: z
       .strictObject({ labels: Labels.default({}).meta({ description: "Node labels that must match, region among them." }) })
@@ -234,6 +252,10 @@ export const ContainerCreate = z
   .refine((create) => !(create.remove_on_exit && create.restart.policy === "always"), {
     path: ["remove_on_exit"],
     message: "cannot go with restart policy always",
+  })
+  .refine(({ profile, seccomp }) => profile !== "sandboxed" || seccomp.deny.length === 0, {
+    path: ["seccomp", "deny"],
+    message: "cannot be asked of the sandboxed profile: its kernel is a program of its own, with a filter of its own",
   })
   .meta({ id: "ContainerCreate" })
 export type ContainerCreate = z.infer<typeof ContainerCreate>

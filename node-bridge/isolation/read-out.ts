@@ -17,7 +17,6 @@ import type { HostRecord } from "../runtime/host-record.ts"
 import type { NetworkDescription } from "../runtime/ports.ts"
 import { isAlive } from "../runtime/process-identity.ts"
 import type { ProcessIdentity } from "../runtime/process-identity.ts"
-import { RUNTIMES } from "../runtime/runtimes.ts"
 import { namespacesOf } from "./census.ts"
 import type { Inodes, NamespaceCensus } from "./census.ts"
 import { companionsOf } from "./companions.ts"
@@ -157,14 +156,13 @@ function look(input: LookInput, companions: Companions | null): { readonly readi
       rules: [],
     },
   }
-  const { pids, ...limits } = record.limits
+  const { limits } = record
   const expected: Expected = {
     promise,
     idRange: idRangeOf(record),
     capabilities: record.capabilities,
     limits: {
       ...limits,
-      pids: pids + RUNTIMES[record.runtime].pidsOfItsOwn,
       disk_bytes: root === null ? null : record.disk_bytes,
     },
     network: record.network,
@@ -175,8 +173,8 @@ function look(input: LookInput, companions: Companions | null): { readonly readi
     // On a hybrid machine the v2 hierarchy limits nothing.
     inOwnCgroup: LIMITING.every((name) => (name === "" && cgroups.layout.version === 1 ? true : isOwn(paths.get(name), own))),
     sharedWithOthers: NAMESPACES.filter((name) => shared[name].others),
-    devices: [],
-    mounts: [],
+    devices: record.device_nodes,
+    mounts: record.device_mounts,
     companions: [],
   }
   return { reading, expected }

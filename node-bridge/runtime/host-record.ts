@@ -5,7 +5,7 @@
  */
 import { readFileSync, renameSync, writeFileSync } from "node:fs"
 import { z } from "zod"
-import { Capability, Network, Profile, Resources, SignalName } from "../../schema/container.ts"
+import { Capability, DeviceName, Network, Profile, Resources, SignalName } from "../../schema/container.ts"
 import { RunId, TenantId } from "../../schema/ids.ts"
 import { Exit, Reason } from "../../schema/protocol.ts"
 import type { Outcome } from "./controller.ts"
@@ -27,11 +27,16 @@ export const HostRecord = z.object({
   address: z.string().nullable(),
   host_base: z.int(),
   read_only: z.boolean(),
-  /** What was asked for: the isolation read-out holds the kernel's figures against these. */
+  /** What was asked for, `pids` as its node counts them: the isolation read-out holds the kernel's figures against these. */
   limits: Resources.pick({ cpus: true, memory_bytes: true, pids: true, open_files: true, io: true }).strip(),
   capabilities: z.array(Capability),
   /** Of the filter that was compiled for it, in hex; null where the runtime brings or compiles its own. */
   filter_sha256: z.string().nullable(),
+  /** CDI names of what is its own alone. */
+  devices: z.array(DeviceName),
+  /** In the container: device nodes that were granted, and mounts that came with them. */
+  device_nodes: z.array(z.string()),
+  device_mounts: z.array(z.string()),
   /** The size of the run's own disk; null where its root is on the host's. */
   disk_bytes: z.int().nullable(),
   uid: z.int(),

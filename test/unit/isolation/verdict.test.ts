@@ -14,7 +14,8 @@ import { promiseOf } from "../../../node-bridge/isolation/promise.ts"
 import { readDiskIo } from "../../../node-bridge/runtime/cgroup-io.ts"
 import { deviationsOf } from "../../../node-bridge/isolation/verdict.ts"
 import type { Expected, Reading } from "../../../node-bridge/isolation/verdict.ts"
-import { CAPABILITIES, NAMESPACES } from "../../../node-bridge/oci/hardened.ts"
+import { CAPABILITIES } from "../../../schema/container.ts"
+import { NAMESPACES } from "../../../node-bridge/oci/hardened.ts"
 import { anId } from "../../support/assignments.ts"
 
 const BASE = 1_879_048_192

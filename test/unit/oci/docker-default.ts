@@ -1,12 +1,15 @@
 /**
- * The names that Docker's default seccomp profile lets a container without added capabilities call, on amd64 or arm64, with
- * or without conditions. Taken from seccomp/default.json of https://github.com/moby/profiles; only names, for comparison.
+ * Docker's default seccomp profile for a container without added capabilities, on amd64 or arm64, to compare ours with. Taken
+ * from seccomp/default.json of https://github.com/moby/profiles (Apache-2.0).
  */
+import type { ArgumentRule } from "../../../node-bridge/oci/seccomp.ts"
+
+/** Calls that pass whatever their arguments. */
 export const DOCKER_DEFAULT_NAMES: ReadonlySet<string> = new Set([
   "_llseek", "_newselect", "accept", "accept4", "access", "adjtimex", "alarm", "arch_prctl", "arm_fadvise64_64",
   "arm_sync_file_range", "bind", "breakpoint", "brk", "cacheflush", "cachestat", "capget", "capset", "chdir", "chmod", "chown",
   "chown32", "clock_adjtime", "clock_adjtime64", "clock_getres", "clock_getres_time64", "clock_gettime", "clock_gettime64",
-  "clock_nanosleep", "clock_nanosleep_time64", "clone", "close", "close_range", "connect", "copy_file_range", "creat", "dup",
+  "clock_nanosleep", "clock_nanosleep_time64", "close", "close_range", "connect", "copy_file_range", "creat", "dup",
   "dup2", "dup3", "epoll_create", "epoll_create1", "epoll_ctl", "epoll_ctl_old", "epoll_pwait", "epoll_pwait2", "epoll_wait",
   "epoll_wait_old", "eventfd", "eventfd2", "execve", "execveat", "exit", "exit_group", "faccessat", "faccessat2", "fadvise64",
   "fadvise64_64", "fallocate", "fanotify_mark", "fchdir", "fchmod", "fchmodat", "fchmodat2", "fchown", "fchown32", "fchownat",
@@ -25,7 +28,7 @@ export const DOCKER_DEFAULT_NAMES: ReadonlySet<string> = new Set([
   "modify_ldt", "mprotect", "mq_getsetattr", "mq_notify", "mq_open", "mq_timedreceive", "mq_timedreceive_time64",
   "mq_timedsend", "mq_timedsend_time64", "mq_unlink", "mremap", "mseal", "msgctl", "msgget", "msgrcv", "msgsnd", "msync",
   "munlock", "munlockall", "munmap", "name_to_handle_at", "nanosleep", "newfstatat", "open", "openat", "openat2", "pause",
-  "personality", "pidfd_open", "pidfd_send_signal", "pipe", "pipe2", "pkey_alloc", "pkey_free", "pkey_mprotect", "poll",
+  "pidfd_open", "pidfd_send_signal", "pipe", "pipe2", "pkey_alloc", "pkey_free", "pkey_mprotect", "poll",
   "ppoll", "ppoll_time64", "prctl", "pread64", "preadv", "preadv2", "prlimit64", "process_mrelease", "process_vm_readv",
   "process_vm_writev", "pselect6", "pselect6_time64", "ptrace", "pwrite64", "pwritev", "pwritev2", "read", "readahead",
   "readlink", "readlinkat", "readv", "recv", "recvfrom", "recvmmsg", "recvmmsg_time64", "recvmsg", "remap_file_pages",
@@ -39,7 +42,7 @@ export const DOCKER_DEFAULT_NAMES: ReadonlySet<string> = new Set([
   "setgid", "setgid32", "setgroups", "setgroups32", "setitimer", "setpgid", "setpriority", "setregid", "setregid32",
   "setresgid", "setresgid32", "setresuid", "setresuid32", "setreuid", "setreuid32", "setrlimit", "setsid", "setsockopt",
   "setuid", "setuid32", "setxattr", "setxattrat", "shmat", "shmctl", "shmdt", "shmget", "shutdown", "sigaltstack", "signalfd",
-  "signalfd4", "sigprocmask", "sigreturn", "socket", "socketcall", "socketpair", "splice", "stat", "stat64", "statfs",
+  "signalfd4", "sigprocmask", "sigreturn", "socketcall", "socketpair", "splice", "stat", "stat64", "statfs",
   "statfs64", "statmount", "statx", "symlink", "symlinkat", "sync", "sync_file_range", "sync_file_range2", "syncfs", "sysinfo",
   "tee", "tgkill", "time", "timer_create", "timer_delete", "timer_getoverrun", "timer_gettime", "timer_gettime64",
   "timer_settime", "timer_settime64", "timerfd_create", "timerfd_gettime", "timerfd_gettime64", "timerfd_settime",
@@ -47,3 +50,15 @@ export const DOCKER_DEFAULT_NAMES: ReadonlySet<string> = new Set([
   "uretprobe", "utime", "utimensat", "utimensat_time64", "utimes", "vfork", "vmsplice", "wait4", "waitid", "waitpid", "write",
   "writev",
 ]) // prettier-ignore
+
+type Rule = ArgumentRule | { readonly index: number; readonly test: "not"; readonly value: number }
+
+/** Calls that pass when every rule of one entry holds. */
+export const DOCKER_DEFAULT_CONDITIONS: readonly { readonly name: string; readonly when: readonly Rule[] }[] = [
+  { name: "clone", when: [{ index: 0, test: "none_of", value: 2_114_060_288 }] },
+  { name: "socket", when: [{ index: 0, test: "not", value: 40 }] },
+  ...[0, 8, 0x20000, 0x20008, 0xffffffff].map((value) => ({
+    name: "personality",
+    when: [{ index: 0, test: "equal" as const, value }],
+  })),
+]
