@@ -38,3 +38,22 @@ export function featuresFor({
   }
   return FEATURES.filter((feature) => asked[feature])
 }
+
+/** gVisor's kernel and file server have some 25 threads at rest; the rest is for those that it takes under load. */
+const SANDBOX_PIDS = 512
+/** What each process inside takes of its host, as seen: 8 to 11, all of them made and idle or busy. */
+const SANDBOX_PIDS_EACH = 10
+
+/**
+ * Pure: how many processes and threads of its host a run may take. Of a sandboxed one the host sees the threads of the
+ * container's own kernel, several for each process inside. Past this the kernel ends, and the container with it: one that
+ * starts processes without a pause may get there with fewer at once than it asked for.
+ */
+export function hostPids({ profile, resources }: Pick<ContainerSpec, "profile" | "resources">): number {
+  switch (profile) {
+    case "hardened":
+      return resources.pids
+    case "sandboxed":
+      return SANDBOX_PIDS + SANDBOX_PIDS_EACH * resources.pids
+  }
+}

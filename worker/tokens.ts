@@ -98,8 +98,21 @@ export async function verifyAccessToken(token: string, issuer: string, keys: Key
 
 const AssertionClaims = z.object({ iss: NodeId, sub: NodeId, jti: z.string().min(1).max(128), exp: z.number() })
 
+export interface VerifiedAssertion {
+  readonly node: NodeId
+  /** The assertion's own name, chosen by the node. */
+  readonly jti: string
+  /** From then on it is not accepted any more. */
+  readonly expiresAtMs: number
+}
+
 /** Which node this assertion comes from. @throws AppError `token_expired` or `unauthenticated`. */
-export async function verifyNodeAssertion(token: string, audience: string, keys: KeyLookup, nowMs: number): Promise<NodeId> {
+export async function verifyNodeAssertion(
+  token: string,
+  audience: string,
+  keys: KeyLookup,
+  nowMs: number,
+): Promise<VerifiedAssertion> {
   let kid = ""
   const remember: KeyLookup = (id) => {
     kid = id
@@ -109,11 +122,11 @@ export async function verifyNodeAssertion(token: string, audience: string, keys:
   const ours = AssertionClaims.safeParse(claims)
   if (!ours.success)
     throw new AppError("unauthenticated", `The assertion's ${ours.error.issues[0]?.path.join(".")} claim is not valid.`)
-  const { iss, sub, exp } = ours.data
+  const { iss, sub, jti, exp } = ours.data
   if (iss !== kid || sub !== kid) throw new AppError("unauthenticated", "The assertion's iss, sub and kid are not one node.")
   if (exp * 1000 > nowMs + (NODE_ASSERTION_SECONDS + CLOCK_TOLERANCE_SECONDS) * 1000)
     throw new AppError("unauthenticated", `The assertion expires more than ${NODE_ASSERTION_SECONDS} seconds from now.`)
-  return iss
+  return { node: iss, jti, expiresAtMs: (exp + CLOCK_TOLERANCE_SECONDS) * 1000 }
 }
 
 async function verify(

@@ -16,11 +16,18 @@ import {
 import { Alarms } from "../shared/alarms.ts"
 import { migrateOnce, openDatabase } from "../shared/database.ts"
 import { type Env, type Peers, peersOf, randomNumber, systemClock } from "../shared/ports.ts"
-import { CELL_ID_HEADER, NODE_ID_HEADER, NODE_LABELS_HEADER, type NodeRpc, type NodeStatus } from "../shared/rpc.ts"
+import {
+  CELL_ID_HEADER,
+  NODE_ASSERTION_HEADER,
+  NODE_ID_HEADER,
+  NODE_LABELS_HEADER,
+  type NodeRpc,
+  type NodeStatus,
+} from "../shared/rpc.ts"
 import { AssignmentSet } from "./assignment-set.ts"
 import { CellLink, DISCONNECTED } from "./cell-link.ts"
 import { Commands } from "./commands.ts"
-import { afterRestart, isFresh, LEASE_MS, leaseAt, mayReceive } from "./session.ts"
+import { afterRestart, type Budget, fullBudget, isFresh, LEASE_MS, leaseAt, mayReceive, spend } from "./session.ts"
 import { Orphans } from "./orphans.ts"
 import { Reports } from "./reports.ts"
 import { close, readMessage, send, Sockets } from "./sockets.ts"
@@ -51,6 +58,7 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
   readonly #cell: CellLink
   readonly #orphans: Orphans
   #heardMs: number | null = null
+  #budget: Budget | null = null
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env)
@@ -89,7 +97,11 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
     const offered = (request.headers.get("sec-websocket-protocol") ?? "").split(",").map((name) => name.trim())
     if (!offered.includes(SUBPROTOCOL)) return new Response(`This platform speaks ${SUBPROTOCOL}.`, { status: 400 })
 
+    const [assertion = "", expiry = "0"] = (request.headers.get(NODE_ASSERTION_HEADER) ?? "").split(" ")
     const operator_labels = JSON.parse(request.headers.get(NODE_LABELS_HEADER) ?? "{}") as Record<string, string>
+    const used = this.#store.useAssertion(assertion, Number(expiry), this.#clock.now())
+    if (used === "used") return new Response("This assertion began a session before. Sign a new one.", { status: 401 })
+    if (used === "too_many") return new Response("This node began too many sessions in the last minute.", { status: 503 })
     this.#store.createNode({ node_id, cell_id, operator_labels })
     const known = this.#store.node()
     if (JSON.stringify(known?.operator_labels) !== JSON.stringify(operator_labels)) this.#store.updateNode({ operator_labels })
@@ -104,6 +116,7 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
     if (socket !== this.#sockets.current()) return
     this.#heardMs = this.#clock.now()
     if (typeof data !== "string") {
+      if (!this.#streams.expects(data) && !this.#afford(data.byteLength)) return this.#endFlood(socket)
       if (!this.#streams.received(data)) close(socket, CLOSE.protocol_error, "a stream frame beyond its credit, or of no stream")
       return
     }
@@ -112,6 +125,8 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
     const { message } = read
     if (!mayReceive(this.#sockets.phase(socket), message.type))
       return close(socket, CLOSE.protocol_error, `${message.type} out of turn`)
+    // Reports are held back by their acknowledgements; all else by what a node may say in a second.
+    if (message.type === "report" ? this.#reports.full : !this.#afford(data.length)) return this.#endFlood(socket)
     switch (message.type) {
       case "hello":
         return this.#greet(socket, message)
@@ -213,6 +228,17 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
       lease_margin_seconds: LEASE_MARGIN_SECONDS,
     })
     this.#set.sendComplete(socket)
+  }
+
+  #afford(characters: number): boolean {
+    const now = this.#clock.now()
+    const left = spend(this.#budget ?? fullBudget(now), characters, now)
+    if (left) this.#budget = left
+    return left !== undefined
+  }
+
+  #endFlood(socket: WebSocket): void {
+    close(socket, CLOSE.protocol_error, "more than a node may say at once")
   }
 
   async #disconnected(): Promise<void> {

@@ -24,11 +24,15 @@ interface Told {
   readonly notices: readonly { readonly row: AssignmentRow; readonly notice: Notice }[]
 }
 
+/** A bridge has a few reports on their way; many more only fill our memory. */
+const MAX_WAITING = 64
+
 export class Reports {
   readonly #store: NodeStore
   readonly #set: AssignmentSet
   readonly #peers: Peers
   #last: Promise<void> = Promise.resolve()
+  #waiting = 0
 
   constructor(store: NodeStore, set: AssignmentSet, peers: Peers) {
     this.#store = store
@@ -36,10 +40,20 @@ export class Reports {
     this.#peers = peers
   }
 
+  /** True when the node must be stopped from sending more. */
+  get full(): boolean {
+    return this.#waiting >= MAX_WAITING
+  }
+
   /** In the order in which they come, whatever became of the one before. */
   forward(nodeId: NodeId, report: Report): Promise<void> {
+    this.#waiting++
     const turn = this.#last.then(() => this.#forward(nodeId, report))
-    this.#last = turn.catch(() => {})
+    this.#last = turn
+      .catch(() => {})
+      .then(() => {
+        this.#waiting--
+      })
     return turn
   }
 

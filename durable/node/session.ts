@@ -53,6 +53,26 @@ export function mayReceive(phase: Phase, type: string): boolean {
   }
 }
 
+/** What a node may say without being asked, in units of 4 KiB or one small message each: at once, and each second again. */
+const BURST_UNITS = 5_000
+const UNITS_PER_SECOND = 1_000
+const UNIT_CHARACTERS = 4_096
+
+/** What is left of it, and when that was counted. In memory alone: a node that floods keeps its object awake. */
+export interface Budget {
+  readonly units: number
+  readonly atMs: number
+}
+
+export const fullBudget = (now: number): Budget => ({ units: BURST_UNITS, atMs: now })
+
+/** What is left after a message of so many characters; undefined when it was one too many. */
+export function spend(budget: Budget, characters: number, now: number): Budget | undefined {
+  const earned = (Math.max(0, now - budget.atMs) * UNITS_PER_SECOND) / 1000
+  const units = Math.min(BURST_UNITS, budget.units + earned) - 1 - Math.floor(characters / UNIT_CHARACTERS)
+  return units < 0 ? undefined : { units, atMs: now }
+}
+
 /** A message's characters may take three bytes each, and its peer takes `MAX_TEXT_MESSAGE_BYTES`. */
 export const MAX_PART_CHARACTERS = MAX_TEXT_MESSAGE_BYTES / 4
 

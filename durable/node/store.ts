@@ -1,12 +1,15 @@
 /** NodeObject's SQL: the node's own row, and the set of its assignments. */
-import { and, asc, count, eq, isNotNull, sql } from "drizzle-orm"
+import { and, asc, count, eq, isNotNull, lte, sql } from "drizzle-orm"
 import type { RunId, TenantId } from "../../schema/ids.ts"
 import type { Assignment, Reason } from "../../schema/protocol.ts"
-import { assignments, node } from "../../schema/tables/node.ts"
+import { assertions, assignments, node } from "../../schema/tables/node.ts"
 import { type Database, prepareUpsert } from "../shared/database.ts"
 
 export type NodeRow = typeof node.$inferSelect
 export type AssignmentRow = typeof assignments.$inferSelect
+
+/** Sessions begun within the lifetime of an assertion. A bridge that cannot stay connected backs off long before. */
+const MAX_ASSERTIONS = 300
 
 export class NodeStore {
   readonly #db: Database
@@ -39,6 +42,17 @@ export class NodeStore {
 
   updateNode(change: Partial<Omit<NodeRow, "id">>): void {
     this.#db.update(node).set(change).run()
+  }
+
+  /** Whether a session may begin with this assertion; from now on none may. */
+  useAssertion(id: string, expires_at_ms: number, now: number): "new" | "used" | "too_many" {
+    return this.#db.transaction((tx) => {
+      tx.delete(assertions).where(lte(assertions.expires_at_ms, now)).run()
+      if (tx.select().from(assertions).where(eq(assertions.id, id)).get()) return "used"
+      if ((tx.select({ kept: count() }).from(assertions).get()?.kept ?? 0) >= MAX_ASSERTIONS) return "too_many"
+      tx.insert(assertions).values({ id, expires_at_ms }).run()
+      return "new"
+    })
   }
 
   assignment(run_id: RunId): AssignmentRow | undefined {

@@ -2,7 +2,7 @@
  * Log streams from a bridge to readers. A WebSocket buffers without bound, so the bridge sends only what it has credit for,
  * and credit goes back as the reader takes bytes: what lies here is never more than one window per stream.
  */
-import { decodeStreamChunk, STREAM_CREDIT_BYTES } from "../../schema/protocol.ts"
+import { decodeStreamChunk, MAX_STREAM_CHUNK_BYTES, STREAM_CREDIT_BYTES } from "../../schema/protocol.ts"
 import type { Reason } from "../../schema/protocol.ts"
 
 /** Credit goes back in steps of this size: fewer messages, and the window never runs dry for a reader that keeps up. */
@@ -52,10 +52,16 @@ export class Streams {
     return { stream, readable }
   }
 
+  /** True when the frame brings bytes to a stream that is open. */
+  expects(frame: ArrayBuffer): boolean {
+    const chunk = decodeStreamChunk(frame)
+    return chunk !== undefined && chunk.bytes.length > 0 && this.#open.has(chunk.stream)
+  }
+
   /** False when the frame breaks the protocol: it names no stream, or exceeds the credit. */
   received(frame: ArrayBuffer): boolean {
     const chunk = decodeStreamChunk(frame)
-    if (chunk === undefined) return false
+    if (chunk === undefined || chunk.bytes.length > MAX_STREAM_CHUNK_BYTES) return false
     const open = this.#open.get(chunk.stream)
     if (open === undefined) {
       // It crossed with our close, or its reader went with an object before this one.

@@ -7,7 +7,7 @@
  * is never overtaken by an older one.
  */
 import type { Policy } from "../../schema/api.ts"
-import { featuresFor } from "../../schema/features.ts"
+import { featuresFor, hostPids } from "../../schema/features.ts"
 import type { CellId, NodeId, RunId } from "../../schema/ids.ts"
 import type { Clock, Peers } from "../shared/ports.ts"
 import type { Ask, Placement, TenantConfig } from "../shared/rpc.ts"
@@ -126,7 +126,8 @@ export class Saga {
       this.#ports.change(run.id, (group, pending, now) => policyRefused(group, pending, refusal.detail, now))
       return []
     }
-    const { resources, profile, placement } = spec
+    const { profile, placement } = spec
+    const resources = { ...spec.resources, pids: hostPids(spec) }
     const refuse_vulnerable = policy.vulnerable_nodes === "refuse"
     const features = featuresFor(spec)
     return [{ run_id: run.id, tenant_id, resources, profile, features, refuse_vulnerable, labels: placement.labels }]

@@ -1,5 +1,5 @@
 /** What the host's programs say of themselves, for the node's facts and as the key under which a self-test is remembered. */
-import { release } from "node:os"
+import { release, version } from "node:os"
 import { exec } from "./exec.ts"
 import { RUNTIME_NAMES } from "./runtimes.ts"
 import type { ToolName, ToolPaths } from "./tools.ts"
@@ -11,7 +11,7 @@ export async function readVersions(tools: ToolPaths, missing: readonly ToolName[
   const asked: readonly ToolName[] = ["conmon", ...RUNTIME_NAMES]
   const present = asked.filter((name) => !missing.includes(name))
   const found = await Promise.all(present.map(async (name) => [name, await versionOf(tools[name])] as const))
-  return { kernel: release(), node: process.version, ...Object.fromEntries(found) }
+  return { kernel: release(), kernel_build: version(), node: process.version, ...Object.fromEntries(found) }
 }
 
 /** `crun version 1.8.1` → `1.8.1`: the last word of the first line. */

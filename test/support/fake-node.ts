@@ -9,7 +9,7 @@ import {
   type Assignment, type Condition, decodeStreamChunk, encodeStreamChunk, type NodeMessage, type Notice, type Observation, PlatformMessage,
   PROTOCOL_VERSION, SUBPROTOCOL,
 } from "../../schema/protocol.ts" // prettier-ignore
-import { CELL_ID_HEADER, NODE_ID_HEADER } from "../../durable/shared/rpc.ts"
+import { CELL_ID_HEADER, NODE_ASSERTION_HEADER, NODE_ID_HEADER } from "../../durable/shared/rpc.ts"
 import { anExit, anId, anObservation, someFacts } from "./factories.ts"
 import { waitFor } from "./wait-for.ts"
 
@@ -67,6 +67,7 @@ export class FakeNode {
       "sec-websocket-protocol": options.subprotocol ?? SUBPROTOCOL,
       [NODE_ID_HEADER]: nodeId,
       [CELL_ID_HEADER]: options.cellId,
+      [NODE_ASSERTION_HEADER]: `${crypto.randomUUID()} ${Date.now() + 60_000}`,
     }
     const dial = options.dial ?? (() => stub.fetch("https://node.test/v1/nodes/connect", { headers }))
     const response = await dial(headers)

@@ -1,12 +1,14 @@
 import type * as Rpc from "../../durable/shared/rpc.ts"
-import type { NodeId } from "../../schema/ids.ts"
+import type { ErrorCode } from "../../schema/errors.ts"
 import { AppError } from "../../schema/errors.ts"
 import { SUBPROTOCOL } from "../../schema/protocol.ts"
 import type { NodeRow } from "../directory.ts"
 import type { AppContext } from "../env.ts"
 import { bearerToken } from "../middleware/authenticate.ts"
 import { operation } from "../operation.ts"
+import type { VerifiedAssertion } from "../tokens.ts"
 import { importPublicKey, verifyNodeAssertion } from "../tokens.ts"
+import { sha256Hex } from "../hash.ts"
 
 /*
  * The names that durable/shared/rpc.ts gives these headers. The worker imports only types from there, and a type is enough to
@@ -14,7 +16,11 @@ import { importPublicKey, verifyNodeAssertion } from "../tokens.ts"
  */
 const NODE_ID_HEADER: typeof Rpc.NODE_ID_HEADER = "x-berth-node-id"
 const CELL_ID_HEADER: typeof Rpc.CELL_ID_HEADER = "x-berth-cell-id"
+const NODE_ASSERTION_HEADER: typeof Rpc.NODE_ASSERTION_HEADER = "x-berth-node-assertion"
 const NODE_LABELS_HEADER: typeof Rpc.NODE_LABELS_HEADER = "x-berth-node-labels"
+
+/** What a NodeObject says no with, beside 400. */
+const REFUSALS: Partial<Record<number, ErrorCode>> = { 401: "unauthenticated", 503: "unavailable" }
 
 export const connectNode = operation({
   id: "connectNode",
@@ -25,7 +31,7 @@ export const connectNode = operation({
   summary: "Connect a node",
   description:
     "Upgrades to a WebSocket that speaks the node protocol, named in `Sec-WebSocket-Protocol`. The bearer token is an assertion " +
-    "that the node signed with its own key, valid for a minute at most.",
+    "that the node signed with its own key, valid for a minute at most and for one session.",
   answer: {
     status: 101,
     description: `Switched to the WebSocket protocol ${SUBPROTOCOL}.`,
@@ -34,7 +40,7 @@ export const connectNode = operation({
   errors: ["bad_request"],
   example: {},
   async handle(c) {
-    const node = await authenticateNode(c)
+    const { node, assertion } = await authenticateNode(c)
     if (c.req.header("upgrade")?.toLowerCase() !== "websocket")
       throw new AppError("bad_request", "This address only upgrades to a WebSocket.")
     const headers = new Headers(c.req.raw.headers)
@@ -42,9 +48,10 @@ export const connectNode = operation({
     headers.set(NODE_ID_HEADER, node.id)
     headers.set(CELL_ID_HEADER, node.cellId)
     headers.set(NODE_LABELS_HEADER, JSON.stringify(node.labels))
+    headers.set(NODE_ASSERTION_HEADER, `${await sha256Hex(assertion.jti)} ${assertion.expiresAtMs}`)
     headers.delete("authorization")
     const answer = await c.var.services.peers.node(node.id).fetch(new Request(c.req.raw, { headers }))
-    if (answer.webSocket === null) throw new AppError("bad_request", (await answer.text()) || "The node protocol was refused.")
+    if (answer.webSocket === null) throw new AppError(REFUSALS[answer.status] ?? "bad_request", await answer.text())
     const switched = new Headers(answer.headers)
     switched.set("x-request-id", c.var.requestId)
     return new Response(null, { status: 101, webSocket: answer.webSocket, headers: switched })
@@ -52,7 +59,7 @@ export const connectNode = operation({
 })
 
 /** The node whose key signed the assertion. @throws AppError `unauthenticated` or `token_expired`. */
-async function authenticateNode(c: AppContext): Promise<NodeRow> {
+async function authenticateNode(c: AppContext): Promise<{ node: NodeRow; assertion: VerifiedAssertion }> {
   const { clock, directory } = c.var.services
   const found = new Map<string, NodeRow>()
   const keys = async (kid: string) => {
@@ -61,8 +68,8 @@ async function authenticateNode(c: AppContext): Promise<NodeRow> {
     found.set(kid, row)
     return importPublicKey(row.publicKeyX)
   }
-  const id: NodeId = await verifyNodeAssertion(bearerToken(c), c.env.ISSUER, keys, clock.now())
-  const row = found.get(id)
-  if (!row) throw new AppError("unauthenticated", "The assertion names no node of this platform.")
-  return row
+  const assertion = await verifyNodeAssertion(bearerToken(c), c.env.ISSUER, keys, clock.now())
+  const node = found.get(assertion.node)
+  if (!node) throw new AppError("unauthenticated", "The assertion names no node of this platform.")
+  return { node, assertion }
 }
