@@ -9,6 +9,8 @@
  */
 import { closeSync, constants, openSync } from "node:fs"
 import { CLONE_NEWNET, CLONE_NEWNS, fchdir, MOUNT, mount, setns, umount, unshare } from "../native/libc.ts"
+import { makeDeviceNodes } from "./device-nodes.ts"
+import type { DeviceNodes } from "./device-nodes.ts"
 import type { HeldPath } from "../runtime/ports.ts"
 
 export interface RootLayout {
@@ -21,6 +23,8 @@ export interface RootLayout {
   readonly sys: string
   /** `sys` must show this network's interfaces, not the machine's; null: nothing is mounted there. */
   readonly netns: string | null
+  /** Null: it has none but the standard devices. */
+  readonly devices: DeviceNodes | null
 }
 
 /** The thread's directory may be anything that can be held, a deleted one too. */
@@ -64,6 +68,7 @@ export class CreateNamespaces {
       if (this.#hidden !== null) umount(this.#hidden)
       mountRoot(layout)
       this.#mountSys(layout)
+      if (layout.devices !== null) makeDeviceNodes(layout.devices)
       return openSync("/proc/thread-self/ns/mnt", "r")
     } finally {
       comeHome(() => {

@@ -46,8 +46,17 @@ export interface OciProcess {
   readonly oomScoreAdj: number
 }
 
+export interface OciDeviceRule {
+  readonly allow: boolean
+  /** Absent: every type and number. */
+  readonly type?: "b" | "c"
+  readonly major?: number
+  readonly minor?: number
+  readonly access: string
+}
+
 export interface OciResources {
-  readonly devices: readonly { readonly allow: boolean; readonly access: string }[]
+  readonly devices: readonly OciDeviceRule[]
   readonly memory: { readonly limit: number; readonly swap: number }
   readonly cpu: { readonly quota: number; readonly period: number; readonly shares: number }
   readonly pids: { readonly limit: number }

@@ -4,10 +4,13 @@
  */
 import { CAPABILITIES } from "../../schema/container.ts"
 import type { Capability } from "../../schema/container.ts"
+import { hostPids } from "../../schema/features.ts"
 import type { Assignment } from "../../schema/protocol.ts"
+import type { Grant } from "../device/grant.ts"
 import type { IdRange } from "../runtime/ports.ts"
 import { RUNTIMES } from "../runtime/runtimes.ts"
-import type { RuntimeName, RuntimeTraits } from "../runtime/runtimes.ts"
+import type { RuntimeName } from "../runtime/runtimes.ts"
+import { deviceMounts, deviceRules, withDeviceEnv } from "./devices.ts"
 import {
   BASE_MOUNTS,
   CGROUP_PARENT,
@@ -37,11 +40,15 @@ export interface SpecInput {
     readonly sys: string
     /** The directory with our `hosts`, `hostname` and `resolv.conf`. */
     readonly etc: string
+    /** Where the create step makes the run's own device nodes. */
+    readonly devices: string
     /** Null: the runtime makes one of its own. */
     readonly netns: string | null
     /** The tenant's pinned user namespace; null for one of the container's own, made by the runtime. */
     readonly userns: string | null
   }
+  /** Null: no device but the standard ones. */
+  readonly grant: Grant | null
   readonly host: {
     readonly runtime: RuntimeName
     readonly architecture: "amd64" | "arm64"
@@ -62,9 +69,14 @@ export function composeSpec(input: SpecInput): OciSpec {
     ociVersion: "1.0.2",
     process: {
       terminal: run.spec.tty,
-      user: { uid: user.uid, gid: user.gid, additionalGids: user.additionalGids, umask: 0o022 },
+      user: {
+        uid: user.uid,
+        gid: user.gid,
+        additionalGids: [...user.additionalGids, ...(input.grant?.additionalGids ?? [])],
+        umask: 0o022,
+      },
       args: input.args,
-      env: input.env,
+      env: withDeviceEnv(input.env, input.grant),
       cwd: input.workdir,
       capabilities: capabilitiesFor(user.uid, run.spec.capabilities),
       rlimits: [
@@ -80,13 +92,14 @@ export function composeSpec(input: SpecInput): OciSpec {
       ...(traits.ownKernel ? SANDBOX_MOUNTS : [...BASE_MOUNTS, ...systemMounts(paths.sys)]),
       ...etcMounts(paths.etc),
       ...(run.spec.read_only ? WRITABLE_MOUNTS : []),
+      ...(input.grant === null ? [] : deviceMounts(input.grant, paths.devices)),
     ],
     // crun alone reads this; the key is ours, never a tenant's.
     ...(input.seccompBpf === null ? {} : { annotations: { "run.oci.seccomp_bpf_data": input.seccompBpf } }),
     linux: {
       namespaces: NAMESPACES.map((type) => namespaceOf(type, paths)),
       ...(paths.userns === null ? { uidMappings: mapping, gidMappings: mapping } : {}),
-      resources: resourcesFor(run.spec.resources, traits),
+      resources: resourcesFor(run.spec, input.grant),
       cgroupsPath: cgroupPathOf(run.run_id),
       maskedPaths: MASKED_PATHS,
       readonlyPaths: READ_ONLY_PATHS,
@@ -133,10 +146,11 @@ function etcMounts(directory: string): OciMount[] {
   }))
 }
 
-function resourcesFor(asked: Assignment["spec"]["resources"], { pidsOfItsOwn }: RuntimeTraits): OciResources {
+function resourcesFor(spec: Assignment["spec"], grant: Grant | null): OciResources {
+  const asked = spec.resources
   return {
     // Deny all; runtimes add the standard devices (null, zero, full, random, urandom, tty, pts) to that by themselves.
-    devices: [{ allow: false, access: "rwm" }],
+    devices: [{ allow: false, access: "rwm" }, ...(grant === null ? [] : deviceRules(grant))],
     // In OCI, `swap` is memory and swap together: equal means no swap.
     memory: { limit: asked.memory_bytes, swap: asked.memory_bytes },
     cpu: {
@@ -144,6 +158,6 @@ function resourcesFor(asked: Assignment["spec"]["resources"], { pidsOfItsOwn }: 
       period: CPU_PERIOD_MICROSECONDS,
       shares: Math.min(262_144, Math.max(2, Math.round(asked.cpus * 1024))), // the kernel's bounds
     },
-    pids: { limit: asked.pids + pidsOfItsOwn },
+    pids: { limit: hostPids(spec) },
   }
 }

@@ -5,6 +5,8 @@
 import { chmodSync, mkdirSync, readFileSync } from "node:fs"
 import { arch } from "node:os"
 import { join } from "node:path"
+import { DeviceRegistry } from "../device/registry.ts"
+import type { DeviceOptions } from "../device/registry.ts"
 import { openDisks } from "../disk/open.ts"
 import type { DiskOptions } from "../disk/open.ts"
 import { DiskWatch } from "../disk/watch.ts"
@@ -58,6 +60,7 @@ export interface OciControllerOptions {
   readonly registries?: Pick<ImageStoreOptions, "resolveTimeoutMs" | "pullTimeoutMs" | "loopbackRegistries">
   readonly network?: Omit<PoolOptions, "stateDir">
   readonly disks?: Omit<DiskOptions, "dir">
+  readonly devices?: DeviceOptions
   readonly log: Log
   /** Programs to use in place of those that are found. */
   readonly tools?: Readonly<Partial<Record<ToolName, string>>>
@@ -102,6 +105,7 @@ export async function createOciController(options: OciControllerOptions): Promis
     notice: (notice) => happenings.notice(notice),
     condition: (condition) => happenings.setCondition(condition),
   })
+  const devices = await DeviceRegistry.open(options.devices ?? {}, host.stateDir, happenings, log)
   const used = runtimes.chosen.map(([profile, name]) => [profile, useRuntime(name, layout, host)] as const)
   const controller = new OciController(
     {
@@ -117,18 +121,29 @@ export async function createOciController(options: OciControllerOptions): Promis
       migrations: new MigrationLock(ownProcs(layout, readFileSync("/proc/self/cgroup", "utf8"))),
       happenings,
       diskWatch,
+      devices,
       log,
       versions,
-      parts: { images, ranges, namespaces, roots: new IdmappedRoots((range) => namespaces.descriptor(range)), disks, network },
+      parts: {
+        images,
+        ranges,
+        namespaces,
+        roots: new IdmappedRoots((range) => namespaces.descriptor(range)),
+        disks,
+        devices,
+        network,
+      },
     },
     async () => {
       await network.close()
       await disks.close()
+      await devices.close()
       await namespaces.close()
       for (const [, { creation }] of used) creation.close()
     },
   )
   await controller.recover()
+  devices.begin()
 
   for (const [profile, runtime] of runtimes.chosen) {
     try {
@@ -147,7 +162,7 @@ export async function createOciController(options: OciControllerOptions): Promis
 }
 
 /** What is not for a self-test to see: the modules that do it say it of this host. */
-const OF_MODULES: readonly Feature[] = ["network", "disk_quota"]
+const OF_MODULES: readonly Feature[] = ["network", "disk_quota", "accelerators"]
 
 /** One runtime for each profile that is wanted or can be had, and what of it the host lacks. */
 function chosenRuntimes(options: OciControllerOptions, missing: readonly ToolName[]) {

@@ -22,6 +22,8 @@ import type { IsolationWatchOptions } from "../isolation/watch.ts"
 import type { Log } from "../log.ts"
 import { explain } from "../log.ts"
 import type { DiskWatch } from "../disk/watch.ts"
+import { runHooks } from "../device/hooks.ts"
+import type { DeviceRegistry } from "../device/registry.ts"
 import type { CreateNamespaces } from "../mount/create-namespaces.ts"
 import { createUnderConmon } from "./conmon.ts"
 import { ControllerError } from "./controller.ts"
@@ -74,6 +76,7 @@ export interface OciHost extends Omit<PrepareHost, keyof Runtime | "runtime">, T
   readonly migrations: MigrationLock
   readonly happenings: Happenings
   readonly diskWatch: DiskWatch
+  readonly devices: DeviceRegistry
   readonly log: Log
   readonly versions: Readonly<Record<string, string>>
   readonly isolationWatch?: Pick<IsolationWatchOptions, "everyMs" | "firstLookMs">
@@ -108,7 +111,7 @@ export class OciController implements Controller {
   }
 
   get devices(): readonly Device[] {
-    return []
+    return this.#on.devices.devices
   }
   get condition(): Condition {
     return this.#on.happenings.condition
@@ -139,6 +142,7 @@ export class OciController implements Controller {
         this.#on.parts.images.retain(record.image_digest, runId)
         this.#watch.add(runId)
         this.#on.diskWatch.add(runId, record.init)
+        this.#on.devices.adopt(runId, record.devices)
       }
     }
     await this.#on.parts.disks.recover(live.map(({ run_id }) => run_id))
@@ -223,8 +227,8 @@ export class OciController implements Controller {
   async #create(runId: RunId, paths: RunPaths, prepared: PreparedRun): Promise<HostRecord> {
     const { host, tools, cgroups } = this.#on
     const { name: runtime, creation } = this.#runtimeOf(prepared.record.profile)
-    const { lower, disk, netns, tty } = prepared
-    const mountns = creation.make({ ...paths, lower: lower.path, dir: disk.path, netns })
+    const { lower, disk, netns, devices, tty } = prepared
+    const mountns = creation.make({ ...paths, lower: lower.path, dir: disk.path, netns, devices })
     const input = { runId, host, paths, tools, runtime, tty, mountns: mountns.path }
     const created = await createUnderConmon(input, CREATE_TIMEOUT_MS).finally(() => mountns.release())
     if (!created.ok) throw this.#startError(created.message, prepared)
@@ -232,6 +236,7 @@ export class OciController implements Controller {
     const record = { ...prepared.record, init: identify(created.pid), monitor: identify(monitorPid) }
     writeRecord(paths.record, record)
     cgroups.capMonitor(runId, monitorPid)
+    await runHooks(prepared.hooks, { runId, pid: created.pid, dir: paths.dir })
     return record
   }
 
@@ -326,6 +331,7 @@ export class OciController implements Controller {
     }
     await this.#on.parts.disks.release(runId)
     await this.#on.parts.network.release(runId)
+    this.#on.devices.release(runId)
     this.#on.parts.images.release(runId)
   }
 

@@ -51,6 +51,8 @@ export interface RunPaths {
   readonly root: string
   readonly sys: string
   readonly etc: string
+  /** Mount point of the run's own device nodes, as `root` is. */
+  readonly devices: string
   readonly logs: string
   readonly log: string
   /** conmon's control pipe, made by it in the bundle. */
@@ -76,6 +78,7 @@ export function runPaths(host: HostPaths, runId: RunId): RunPaths {
     root: join(mounts, "root"),
     sys: join(mounts, "sys"),
     etc: join(mounts, "etc"),
+    devices: join(mounts, "dev"),
     logs,
     log: join(logs, "current"),
     ctl: join(bundle, "ctl"),

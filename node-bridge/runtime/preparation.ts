@@ -4,7 +4,12 @@
  */
 import { mkdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
+import { hostPids } from "../../schema/features.ts"
 import type { Assignment } from "../../schema/protocol.ts"
+import { inImage } from "../device/mount-points.ts"
+import type { PlannedHook } from "../device/plan.ts"
+import type { DeviceRegistry } from "../device/registry.ts"
+import type { DeviceNodes } from "../mount/device-nodes.ts"
 import { etcFiles } from "../oci/etc-files.ts"
 import { processArgs, processEnv, processWorkdir } from "../oci/process.ts"
 import { composeSpec } from "../oci/spec.ts"
@@ -27,6 +32,7 @@ export interface Parts {
   readonly namespaces: UserNamespaces
   readonly roots: RootMounts
   readonly disks: Disks
+  readonly devices: Pick<DeviceRegistry, "take" | "release">
   readonly network: NetworkPool
 }
 
@@ -46,6 +52,9 @@ export interface PreparedRun {
   readonly disk: HeldPath
   /** Null where the runtime makes one of its own. */
   readonly netns: string | null
+  /** Null: it has none but the standard devices. */
+  readonly devices: DeviceNodes | null
+  readonly hooks: readonly PlannedHook[]
   readonly command: string
   readonly workdir: string
   readonly tty: boolean
@@ -76,6 +85,7 @@ export async function prepareRun(
   parts.images.retain(image.digest, run.run_id)
   signal.throwIfAborted()
 
+  const grant = run.devices.length === 0 ? null : await watch.time("devices", () => takeDevices(run, host, parts, image, signal))
   const network = await watch.time("network", () => takeNetwork(run, host, parts))
   const { range, userns, lower, disk } = await watch.time("root", () => makeRoot(run, paths, host, parts, image))
   try {
@@ -100,7 +110,8 @@ export async function prepareRun(
         workdir,
         user: user.value,
         range,
-        paths: { root: paths.root, sys: paths.sys, etc: paths.etc, netns: network.netnsPath, userns },
+        paths: { ...paths, netns: network.netnsPath, userns },
+        grant,
         host,
         seccompBpf: filter?.bpf ?? null,
       })
@@ -118,22 +129,38 @@ export async function prepareRun(
         address: network.address,
         host_base: range.hostBase,
         read_only: spec.read_only,
-        limits: spec.resources,
+        limits: { ...spec.resources, pids: hostPids(spec) },
         capabilities: spec.capabilities,
         filter_sha256: filter?.sha256 ?? null,
+        devices: run.devices,
+        device_nodes: grant?.nodes.map(({ path }) => path) ?? [],
+        device_mounts: grant?.mounts.map(({ path }) => path) ?? [],
         disk_bytes: spec.resources.disk_bytes,
         uid: user.value.uid,
         init: null,
         monitor: null,
         started_at_ms: null,
       }
-      return { record, lower, disk, netns: network.netnsPath, command: args.value[0] ?? "", workdir, tty: spec.tty }
+      const { uid, gid } = user.value
+      const devices = grant && { directory: paths.devices, nodes: grant.nodes, hostBase: range.hostBase, uid, gid }
+      const hooks = grant?.hooks ?? []
+      const command = args.value[0] ?? ""
+      return { record, lower, disk, netns: network.netnsPath, devices, hooks, command, workdir, tty: spec.tty }
     })
   } catch (error) {
     lower.release()
     disk.release()
     throw error
   }
+}
+
+/** The run's devices, with their files' places found in its image. */
+async function takeDevices(run: Assignment, host: PrepareHost, parts: Parts, image: StoredImage, signal: AbortSignal) {
+  if (RUNTIMES[host.runtime].ownKernel) {
+    throw new ControllerError("devices_unavailable", `Under the profile ${run.spec.profile} this node can give no devices.`)
+  }
+  const grant = await parts.devices.take(run.run_id, run.devices, signal)
+  return { ...grant, mounts: grant.mounts.map((mount) => inImage(image.rootDir, mount)) }
 }
 
 /** A runtime that can be given none makes its own, with loopback alone. */
@@ -163,7 +190,8 @@ async function makeRoot(run: Assignment, paths: RunPaths, host: PrepareHost, par
   const pinned = RUNTIMES[host.runtime].userNamespace === "tenant"
   const userns = pinned ? (await parts.namespaces.of(run.tenant_id)).path : null
   for (const dir of [paths.bundle, paths.logs, paths.persist]) mkdirSync(dir, { recursive: true, mode: PRIVATE })
-  for (const dir of [paths.root, paths.sys, paths.etc]) mkdirSync(dir, { recursive: true, mode: 0o755 })
+  const ofDevices = run.devices.length > 0 ? [paths.devices] : []
+  for (const dir of [paths.root, paths.sys, paths.etc, ...ofDevices]) mkdirSync(dir, { recursive: true, mode: 0o755 })
   const lower = await parts.roots.idmapped(image.rootDir, range)
   try {
     // The root of the container's file system is its own root's, as is all that it writes there.

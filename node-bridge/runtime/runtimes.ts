@@ -31,12 +31,6 @@ export interface RuntimeTraits {
   readonly needsUnifiedHidden: boolean
   /** How it shows that a created container was let go: it deletes a pipe, or writes it in its state. */
   readonly startedSign: "fifo" | "state"
-  /**
-   * Threads of its own in the container's cgroup, which must not count against what the tenant asked. The sentry and the
-   * gofer have some 25 at rest and take a few more under load. Each process inside needs several threads outside, though:
-   * past the limit the sentry dies, and the container with it.
-   */
-  readonly pidsOfItsOwn: number
 }
 
 export const RUNTIMES: Readonly<Record<RuntimeName, RuntimeTraits>> = {
@@ -50,7 +44,6 @@ export const RUNTIMES: Readonly<Record<RuntimeName, RuntimeTraits>> = {
     keyringOption: true,
     needsUnifiedHidden: true,
     startedSign: "fifo",
-    pidsOfItsOwn: 0,
   },
   runc: {
     profile: "hardened",
@@ -62,7 +55,6 @@ export const RUNTIMES: Readonly<Record<RuntimeName, RuntimeTraits>> = {
     keyringOption: true,
     needsUnifiedHidden: false,
     startedSign: "fifo",
-    pidsOfItsOwn: 0,
   },
   runsc: {
     profile: "sandboxed",
@@ -76,6 +68,5 @@ export const RUNTIMES: Readonly<Record<RuntimeName, RuntimeTraits>> = {
     keyringOption: false,
     needsUnifiedHidden: false,
     startedSign: "state",
-    pidsOfItsOwn: 64,
   },
 }

@@ -18,9 +18,10 @@ function anInput(
     workdir: "/",
     user: { uid: 0, gid: 0, additionalGids: [], home: "/root" },
     range: { hostBase: 1_879_048_192, size: 65_536 },
-    paths: { root: "/m/root", sys: "/m/sys", etc: "/m/etc", netns: "/proc/7/fd/20", userns: "/proc/7/fd/21" },
+    paths: { root: "/m/root", sys: "/m/sys", etc: "/m/etc", devices: "/m/dev", netns: "/proc/7/fd/20", userns: "/proc/7/fd/21" },
     host: { runtime: "crun", architecture: "amd64", cgroupVersion: 1 },
     seccompBpf: "AAAA",
+    grant: null,
     ...rest,
   }
 }
