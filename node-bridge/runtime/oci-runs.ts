@@ -162,9 +162,9 @@ export class OciController implements Controller {
   async #create(runId: RunId, paths: RunPaths, prepared: PreparedRun): Promise<HostRecord> {
     const { host, tools, runtime, cgroups } = this.#on
     const { lower, netns, tty } = prepared
-    const mountns = this.#on.creation.make({ ...paths, lower: lower.path, netns })
-    const input = { runId, host, paths, tools, runtime, tty, mountns: mountns.path }
-    const created = await createUnderConmon(input, CREATE_TIMEOUT_MS).finally(() => mountns.release())
+    const layout = { ...paths, lower: lower.path, netns }
+    const input = { runId, host, paths, tools, runtime, tty }
+    const created = await createUnderConmon(input, (start) => this.#on.creation.within(layout, start), CREATE_TIMEOUT_MS)
     if (!created.ok) throw this.#startError(created.message, prepared)
     const monitorPid = Number(readFileSync(paths.monitorPidFile, "latin1"))
     const record = { ...prepared.record, init: identify(created.pid), monitor: identify(monitorPid) }

@@ -1,6 +1,6 @@
 /**
- * Makes a run ready: image, network, root, `config.json`. What it leaves on disk is in the run's directory alone; the rest
- * are descriptors of this process, which is why a run that another bridge prepared is prepared anew.
+ * Makes a run ready: image, network, root, `config.json`. What it leaves is in the run's own directories alone; the rest are
+ * descriptors of this process, which is why a run that another bridge prepared is prepared anew.
  */
 import { chownSync, mkdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
@@ -47,7 +47,7 @@ export interface PreparedRun {
 /** Where a run's image comes from: the store, or the self-test, which brings its own. */
 export type ImageSource = (signal: AbortSignal) => Promise<StoredImage>
 
-/** Directories in a run's directory that only root may pass: names inside are guessable. */
+/** A directory that only root may pass: names inside are guessable. */
 const PRIVATE = 0o700
 
 export async function prepareRun(
@@ -123,7 +123,7 @@ async function makeRoot(run: Assignment, paths: RunPaths, host: PrepareHost, par
   const range = await parts.ranges.rangeOf(run.tenant_id)
   // runc cannot join a host's network namespace from a user namespace that root does not own: it gets one of its own.
   const userns = host.runtime === "crun" ? (await parts.namespaces.of(run.tenant_id)).path : null
-  for (const dir of [paths.bundle, paths.logs, paths.persist]) mkdirSync(dir, { recursive: true, mode: PRIVATE })
+  mkdirSync(paths.bundle, { recursive: true, mode: PRIVATE })
   for (const dir of [paths.root, paths.sys, paths.etc, paths.upper, paths.work]) mkdirSync(dir, { recursive: true, mode: 0o755 })
   // The root of the container's file system is its own root's, as is all that it writes there.
   for (const dir of [paths.upper, paths.work]) chownSync(dir, range.hostBase, range.hostBase)

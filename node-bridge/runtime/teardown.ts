@@ -6,6 +6,7 @@ import { readdirSync, readFileSync, readlinkSync, rmdirSync, rmSync, statSync } 
 import { basename, join } from "node:path"
 import { setTimeout as delay } from "node:timers/promises"
 import type { RunId } from "../../schema/ids.ts"
+import { sealedName } from "../native/sealed-program.ts"
 import type { Cgroups } from "./cgroups.ts"
 import { exec } from "./exec.ts"
 import type { HostPaths, RunPaths } from "./paths.ts"
@@ -20,7 +21,7 @@ const MONITOR_END_MS = 3_000
 const POLL_MS = 5
 /** A container may have written millions of files. */
 const REMOVE_TIMEOUT_MS = 300_000
-const HELPERS = new Set(["conmon", "crun", "runc", "busybox"])
+const HELPERS = new Set(["conmon", "crun", "runc", "busybox", basename(sealedName("crun"))])
 
 export interface TeardownTools {
   readonly host: HostPaths
@@ -52,9 +53,7 @@ export async function removeLeftovers({ cgroups, tools, host }: TeardownTools, r
   cgroups.remove(runId)
   rmSync(join(host.socketsDir, runId), { recursive: true, force: true })
   // By rm(1): it walks by descriptor, so that a tree deeper than the longest path is no obstacle.
-  await removeTrees(tools, [paths.upper, paths.work, paths.mounts, paths.bundle, paths.persist])
-  rmSync(paths.pidFile, { force: true })
-  rmSync(paths.monitorPidFile, { force: true })
+  await removeTrees(tools, [paths.upper, paths.work, paths.mounts, paths.bundle])
 }
 
 export async function removeTrees(tools: ToolPaths, dirs: readonly string[]): Promise<void> {
@@ -63,9 +62,9 @@ export async function removeTrees(tools: ToolPaths, dirs: readonly string[]): Pr
 }
 
 /** What a live run has in it stays, and so does the directory. */
-export function removeRuntimeDirectory({ runtimeDir, runtimeRoot, socketsDir, mountsDir }: HostPaths): void {
+export function removeRuntimeDirectory({ runtimeDir, runtimeRoot, socketsDir, mountsDir, bundlesDir }: HostPaths): void {
   try {
-    for (const dir of [runtimeRoot, socketsDir, mountsDir, runtimeDir]) rmdirSync(dir)
+    for (const dir of [runtimeRoot, socketsDir, mountsDir, bundlesDir, runtimeDir]) rmdirSync(dir)
   } catch {
     // Not empty: a run lives on, and the next bridge takes both up.
   }
