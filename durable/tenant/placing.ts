@@ -23,26 +23,36 @@ export interface Place {
   readonly region: string | null
   /** When the cell was asked, Unix milliseconds. */
   readonly asked_at_ms: number
+  readonly answered_at_ms: number
 }
 
-/** The run may have ended while the cell was asked: then the reservation goes back. */
+/** The run may have ended while the cell was asked: then the reservation goes back. Its node may have spoken of it already. */
 export function placed(group: Group, run: RunRow, at: Place, now: number): Changed {
-  const known = { ...run, cell_id: at.cell, node_id: at.node, region: at.region }
-  if (run.state !== "pending") {
-    const released = { ...run, cell_id: at.cell, release_due: true }
-    return { group: run.node_id === null ? replaceRun(group, released) : group, events: [] }
-  }
-  const moved: RunRow = {
-    ...known,
-    state: "placed",
-    since_ms: now,
-    reason: null,
-    timings: { committed: at.asked_at_ms - run.created_at_ms, placed: now - at.asked_at_ms },
-    assign_due: true,
-    retry_at_ms: null,
-  }
-  return { group: replaceRun(group, moved), events: [] }
+  if (run.state === "pending") return { group: replaceRun(group, atPlace(run, at, now)), events: [] }
+  if (run.node_id === null) return { group: replaceRun(group, { ...run, cell_id: at.cell, release_due: true }), events: [] }
+  const known = run.node_id === at.node ? { ...run, cell_id: at.cell, region: at.region } : run
+  return { group: replaceRun(group, known), events: [] }
 }
+
+/** A pending run as it is once its node has been told of it. */
+export function atPlace(run: RunRow, at: Place, now: number): RunRow {
+  const timings = { committed: at.asked_at_ms - run.created_at_ms, placed: at.answered_at_ms - at.asked_at_ms }
+  return { ...given(run, at.node, now), cell_id: at.cell, region: at.region, timings }
+}
+
+/**
+ * A pending run that a node holds is placed there, though this object has no record of it: a crash took that. Which cell it
+ * was is not known any more, so its reservation will be given back at all of them.
+ */
+export const given = (run: RunRow, node_id: NodeId, now: number): RunRow => ({
+  ...run,
+  node_id,
+  state: "placed",
+  since_ms: now,
+  reason: null,
+  assign_due: true,
+  retry_at_ms: null,
+})
 
 /** Told as an event when the run first does not fit; later refusals only change the counts. */
 export function unplaceable(group: Group, run: RunRow, refused: readonly Refused[], now: number): Changed {
