@@ -20,13 +20,20 @@ export class ProblemError extends Error {
   }
 }
 
+/** The platform is on this machine: packing an answer and unpacking it costs both sides more than its bytes do, 0.5 ms. */
+const AS_IT_IS = { "accept-encoding": "identity" }
+
 const json = async <T>(response: Promise<Response>): Promise<T> => (await (await response).json()) as T
 
 export function clientOf(url: string, token: string): Client {
   const call = async (method: string, path: string, body?: unknown): Promise<Response> => {
     const response = await fetch(url + path, {
       method,
-      headers: { authorization: `Bearer ${token}`, ...(body === undefined ? {} : { "content-type": "application/json" }) },
+      headers: {
+        authorization: `Bearer ${token}`,
+        ...AS_IT_IS,
+        ...(body === undefined ? {} : { "content-type": "application/json" }),
+      },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     })
     if (response.ok) return response

@@ -4,12 +4,13 @@
  */
 import type { OpenAPIHono, RouteConfig } from "@hono/zod-openapi"
 import { z } from "zod"
-import { Container, OPERATOR_SCOPE, Problem } from "../schema/api.ts"
+import { Container, MAX_WAIT_SECONDS, OPERATOR_SCOPE, Problem } from "../schema/api.ts"
 import type { ErrorCode } from "../schema/errors.ts"
 import { ERRORS } from "../schema/errors.ts"
 import type { AppEnv } from "./env.ts"
 import { PROBLEM_MEDIA, problemType } from "./errors.ts"
 import { IDEMPOTENCY_HEADER } from "./middleware/idempotency.ts"
+import { APPLIED_HEADER, PREFER_HEADER } from "./middleware/prefer.ts"
 import type { Operation } from "./operation.ts"
 import { isScope, TAGS } from "./operation.ts"
 
@@ -26,6 +27,18 @@ const IdempotencyHeader = z.object({
         "Any text of your choice. The same key with the same call gets the first answer again, for 24 hours, with the header " +
         "`Idempotency-Replayed: true`.",
       examples: ["deploy-4711"],
+    }),
+})
+
+const HoldHeader = IdempotencyHeader.extend({
+  [PREFER_HEADER]: z
+    .string()
+    .optional()
+    .meta({
+      description:
+        `\`wait=N\`: hold the answer until the container runs or has ended, ${MAX_WAIT_SECONDS} seconds at most; after N seconds it ` +
+        "shows the container as it is then (RFC 7240). A repeat with the same `Idempotency-Key` may wait as well, and makes nothing.",
+      examples: ["wait=30"],
     }),
 })
 
@@ -59,7 +72,7 @@ export function describe(operation: Operation): RouteConfig {
     request: {
       ...(operation.params !== undefined && { params: operation.params as z.ZodObject }),
       ...(operation.query !== undefined && { query: operation.query as z.ZodObject }),
-      ...(mutating && { headers: IdempotencyHeader }),
+      ...(mutating && { headers: operation.mayHold ? HoldHeader : IdempotencyHeader }),
       ...(body && {
         body: {
           required: !operation.bodyOptional,
@@ -88,9 +101,10 @@ function securityOf({ access }: Operation): Record<string, string[]>[] {
   return access === "node-assertion" ? [{ nodeAssertion: [] }] : []
 }
 
-const headersOf = ({ answer, method }: Operation) => {
+const headersOf = ({ answer, method, mayHold }: Operation) => {
   const said = {
     ...answer.headers,
+    ...(mayHold && { [APPLIED_HEADER]: "`wait=N` when the answer was held as you preferred, with the N that counted." }),
     ...(method !== "get" && { "Idempotency-Replayed": "true when this is an earlier answer again." }),
   }
   const headers = { "X-Request-Id": "This request's id.", ...said }

@@ -13,6 +13,8 @@ import type { AppContext } from "./env.ts"
 import { readBody } from "./middleware/body.ts"
 import type { Idempotency, StoredAnswer } from "./middleware/idempotency.ts"
 import { once, readIdempotency } from "./middleware/idempotency.ts"
+import type { Hold } from "./middleware/prefer.ts"
+import { holdOf, PREFER_HEADER } from "./middleware/prefer.ts"
 import { validate } from "./validation.ts"
 
 /** RFC 7396: what is left out stays, null takes away. */
@@ -38,6 +40,8 @@ export interface Input<P, Q, B> {
   readonly query: In<Q>
   readonly body: In<B>
   readonly idempotency: Idempotency
+  /** Not at all when the operation has no `mayHold`. */
+  readonly hold: Hold
   /** Makes ids; when an idempotent operator call is done again after a crash, the same ones. */
   readonly ids: Ids
 }
@@ -63,6 +67,8 @@ export interface Operation<P = unknown, Q = unknown, B = unknown, A = unknown> {
   readonly bodyOptional?: boolean
   /** Media types that the body may have beside application/json. */
   readonly bodyMedia?: readonly string[]
+  /** The caller may ask with `Prefer: wait=N` that the answer wait for the container to settle. */
+  readonly mayHold?: boolean
   readonly answer: {
     readonly status: 101 | 200 | 201 | 204
     readonly description: string
@@ -97,7 +103,8 @@ export async function run(op: Operation, c: AppContext): Promise<Response> {
   const body = await readBody(c.req.raw, op.body === undefined ? "none" : op.bodyOptional ? "optional" : "required", op.bodyMedia)
   const idempotency = op.method === "get" ? null : await readIdempotency(c, body.text)
   const valid = validate(op, { params: c.req.param(), query: c.req.queries(), body: body.json })
-  const work = async (ids: Ids) => op.handle(c, { ...valid, idempotency, ids } as Input<unknown, unknown, unknown>)
+  const hold = holdOf(op.mayHold ? c.req.header(PREFER_HEADER) : undefined)
+  const work = async (ids: Ids) => op.handle(c, { ...valid, idempotency, hold, ids } as Input<unknown, unknown, unknown>)
   if (op.access !== OPERATOR_SCOPE || idempotency === null) return send(c, await work(c.var.services.ids))
   return send(c, await once(c, `op:${c.var.principal.subject}`, idempotency, async (ids) => storable(await work(ids))))
 }

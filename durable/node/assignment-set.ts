@@ -58,7 +58,7 @@ export class AssignmentSet {
     this.#store.transaction(() => {
       for (const row of upsert) this.#store.put(row)
       for (const run of remove) this.#store.remove(run)
-      this.#store.updateNode({ version: to })
+      this.#store.setVersion(to)
     })
     this.#changed(upsert)
     const open = this.#sockets.open()

@@ -91,7 +91,8 @@ export class Reports {
   }
 
   #markEnded(run: RunId, seen: Observation): void {
+    if (!isTerminal(seen.state)) return
     const row = this.#store.assignment(run)
-    if (row && !row.ended && isTerminal(seen.state)) this.#store.put({ ...row, ended: true })
+    if (row && !row.ended) this.#store.put({ ...row, ended: true })
   }
 }

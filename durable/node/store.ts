@@ -15,6 +15,9 @@ export class NodeStore {
   readonly #db: Database
   readonly #put: (row: AssignmentRow) => void
   readonly #byRun
+  readonly #setVersion
+  /** The row as it lies in SQLite, of which this object is the only writer; undefined when it must be read again. */
+  #node: NodeRow | undefined
 
   constructor(db: Database) {
     this.#db = db
@@ -24,14 +27,23 @@ export class NodeStore {
       .from(assignments)
       .where(eq(assignments.run_id, sql.placeholder("run_id")))
       .prepare()
+    this.#setVersion = db
+      .update(node)
+      .set({ version: sql`${sql.placeholder("version")}` })
+      .prepare()
   }
 
   transaction<T>(work: () => T): T {
-    return this.#db.transaction(() => work())
+    try {
+      return this.#db.transaction(() => work())
+    } catch (error) {
+      this.#node = undefined // what it had written is not there
+      throw error
+    }
   }
 
   node(): NodeRow | undefined {
-    return this.#db.select().from(node).get()
+    return (this.#node ??= this.#db.select().from(node).get())
   }
 
   createNode(row: Pick<NodeRow, "node_id" | "cell_id" | "operator_labels">): void {
@@ -42,6 +54,13 @@ export class NodeStore {
 
   updateNode(change: Partial<Omit<NodeRow, "id">>): void {
     this.#db.update(node).set(change).run()
+    this.#node &&= { ...this.#node, ...change }
+  }
+
+  /** `updateNode` of what every assignment changes. */
+  setVersion(version: number): void {
+    this.#setVersion.run({ version })
+    this.#node &&= { ...this.#node, version }
   }
 
   /** Whether a session may begin with this assertion; from now on none may. */

@@ -72,13 +72,14 @@ export interface TenantRpc {
   /** Makes the tenant, or changes its settings. Every other method answers `not_found` before it. */
   configure(config: TenantConfig): Promise<void>
 
-  createContainer(call: Call, create: ContainerCreate): Promise<Answer<Container>>
+  /** `holdMs`: the answer waits so long for the container to settle, as do `act`'s; 0 and absent are the same. */
+  createContainer(call: Call, create: ContainerCreate, holdMs?: number): Promise<Answer<Container>>
   /** `ref` is an id or the name of a live container; another tenant's id is `not_found`. */
   getContainer(ref: string): Promise<Container>
   listContainers(request: ContainerListRequest): Promise<Page<Container>>
   /** Changes what can be changed while it runs. */
   updateContainer(call: Call, ref: string, update: ContainerUpdate): Promise<Answer<Container>>
-  act(call: Call, ref: string, action: ContainerAction): Promise<Answer<Container>>
+  act(call: Call, ref: string, action: ContainerAction, holdMs?: number): Promise<Answer<Container>>
   /** Answers as soon as the status is reached, or with `reached: false` at the timeout. */
   wait(ref: string, request: WaitRequest): Promise<{ reached: boolean; container: Container }>
   /** The node that holds the container's latest run (or `run`), and which of its runs that node still keeps, oldest first. */

@@ -22,11 +22,13 @@ import type {
 import { decideAction, overQuota, type Refusal } from "./actions.ts"
 import { passDeadline } from "./deadlines.ts"
 import { containerCreated } from "./events.ts"
+import { held } from "./hold.ts"
 import { type Committed, Ledger } from "./ledger.ts"
 import { mergeGone, mergeObservation } from "./observe.ts"
 import { updateNetwork } from "./network-update.ts"
 import { noticed } from "./notices.ts"
 import { Once } from "./once.ts"
+import { given } from "./placing.ts"
 import { type Group, newContainer, orphanRun, replaceRun } from "./plan.ts"
 import { refusedByPolicy } from "./policy.ts"
 import { nextCollection, retentionBounds } from "./retention.ts"
@@ -87,9 +89,9 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
     this.#background(this.#store.pendingRuns())
   }
 
-  async createContainer(call: Call, create: ContainerCreate): Promise<Answer<Container>> {
+  async createContainer(call: Call, create: ContainerCreate, holdMs = 0): Promise<Answer<Container>> {
     this.#config()
-    return this.#once.answer(call, {
+    const answer = await this.#once.answer(call, {
       status: 201,
       run: async (remember) => {
         const { name, start, ...spec } = create
@@ -105,10 +107,11 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
         })
         const run = latestRun(group)
         // The answer tells where the container stands with the cell. Placement began with the commit.
-        if (run) await this.#saga.called(run.id)
+        if (run && holdMs === 0) await this.#saga.called(run.id)
         return this.#render(group.container.id)
       },
     })
+    return held(answer, holdMs, this.#watchers, (id) => this.#viewOf(id))
   }
 
   async getContainer(ref: string): Promise<Container> {
@@ -142,12 +145,13 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
     })
   }
 
-  async act(call: Call, ref: string, action: ContainerAction): Promise<Answer<Container>> {
+  async act(call: Call, ref: string, action: ContainerAction, holdMs = 0): Promise<Answer<Container>> {
     // A repeat is known by its key alone: by now the name may be gone, or belong to another container.
-    return this.#once.answer(call, {
+    const answer = await this.#once.answer(call, {
       status: 200,
       run: async (remember) => {
-        const { id } = this.#resolve(ref)
+        const { id, latest_run_id } = this.#resolve(ref)
+        await this.#saga.handedOver(latest_run_id)
         const signal = this.#ledger.batch(() => this.#applyAction(id, action, remember))
         if (signal !== undefined) {
           await this.#peers.node(signal.node).command(signal.run, { kind: "signal", signal: signal.name })
@@ -156,6 +160,7 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
         return this.#render(id)
       },
     })
+    return held(answer, holdMs, this.#watchers, (id) => this.#viewOf(id))
   }
 
   async wait(ref: string, request: WaitRequest): Promise<{ reached: boolean; container: Container }> {
@@ -260,10 +265,12 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
 
   /** False when the run is not this node's, or not known any more. */
   #mergeInto(nodeId: NodeId, id: RunId, merge: (run: RunRow, now: number) => RunRow | undefined): boolean {
-    if (this.#store.run(id)?.node_id !== nodeId) return false
+    const known = this.#store.run(id)
+    const lost = known?.state === "pending" && known.node_id === null
+    if (known?.node_id !== nodeId && !lost) return false
     this.#ledger.changeRun(id, (group, run, now) => {
-      const merged = merge(run, now)
-      return { group: merged ? replaceRun(group, merged) : group, events: [] }
+      const there = lost ? given(run, nodeId, now) : run
+      return { group: replaceRun(group, merge(there, now) ?? there), events: [] }
     })
     return true
   }
@@ -302,8 +309,14 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
   }
 
   #render(id: ContainerId): Container {
+    const view = this.#viewOf(id)
+    if (!view) throw new AppError("not_found", `You have no container ${id}.`)
+    return view
+  }
+
+  #viewOf(id: ContainerId): Container | undefined {
     const container = this.#store.container(id)
-    if (!container) throw new AppError("not_found", `You have no container ${id}.`)
+    if (!container) return undefined
     const run = container.latest_run_id === null ? undefined : this.#store.run(container.latest_run_id)
     return containerView(container, run, this.#config().policy)
   }

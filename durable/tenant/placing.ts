@@ -1,5 +1,6 @@
 /** What a cell's answer makes of a run. Pure. */
 import type { Policy } from "../../schema/api.ts"
+import type { ContainerSpec } from "../../schema/container.ts"
 import { type Feature, featuresFor } from "../../schema/features.ts"
 import type { CellId, NodeId } from "../../schema/ids.ts"
 import { type EventDraft, runUnplaceable } from "./events.ts"
@@ -29,33 +30,31 @@ export interface Place {
   readonly policy: Policy
   /** When the cell was asked, Unix milliseconds. */
   readonly asked_at_ms: number
+  readonly answered_at_ms: number
 }
 
-/** The run may have ended while the cell was asked: then the reservation goes back. */
+/** The run may have ended while the cell was asked: then the reservation goes back. Its node may have spoken of it already. */
 export function placed(group: Group, run: RunRow, at: Place, now: number): Changed {
-  const known = { ...run, cell_id: at.cell, node_id: at.node, region: at.region }
-  if (run.state !== "pending") {
-    const released = { ...run, cell_id: at.cell, release_due: true }
-    return { group: run.node_id === null ? replaceRun(group, released) : group, events: [] }
+  if (run.state === "pending") {
+    const known = { ...run, cell_id: at.cell }
+    // The spec was changed while the cell was asked, and the node cannot do that: another run asks anew.
+    if (missesFeature(group.container.spec, at)) return anew(group, known, now)
+    return { group: replaceRun(group, atPlace(group.container.spec, run, at, now)), events: [] }
   }
-  const missing = featuresFor(group.container.spec).some((feature) => !at.features.includes(feature))
-  // The spec was changed while the cell was asked, and the node cannot do that: another run asks anew.
-  if (missing) return anew(group, { ...run, cell_id: at.cell }, now)
-  const moved: RunRow = {
-    ...known,
-    devices: [...at.devices],
-    features: [...at.features],
-    policy: at.policy,
-    wish_network: group.container.spec.network,
-    state: "placed",
-    since_ms: now,
-    reason: null,
-    timings: { committed: at.asked_at_ms - run.created_at_ms, placed: now - at.asked_at_ms },
-    assign_due: true,
-    retry_at_ms: null,
-  }
-  return { group: replaceRun(group, moved), events: [] }
+  if (run.node_id === null) return { group: replaceRun(group, { ...run, cell_id: at.cell, release_due: true }), events: [] }
+  const known = run.node_id === at.node ? { ...run, ...whereAbouts(at) } : run
+  return { group: replaceRun(group, known), events: [] }
 }
+
+/** The spec was changed while the cell was asked, to what the chosen node cannot do. */
+const missesFeature = (spec: ContainerSpec, at: Place): boolean =>
+  featuresFor(spec).some((feature) => !at.features.includes(feature))
+
+/**
+ * Whether a node may be told of the run before it is on record here. Not one with devices: after a crash nobody but the cell
+ * would know which they are.
+ */
+export const mayGoEarly = (spec: ContainerSpec, at: Place): boolean => at.devices.length === 0 && !missesFeature(spec, at)
 
 /** Ends a run that no node has heard of, and has the container's next one made. */
 function anew(group: Group, run: RunRow, now: number): Changed {
@@ -70,6 +69,34 @@ export function policyRefused(group: Group, run: RunRow, message: string, now: n
   const ended: RunRow = { ...run, state: "rejected", since_ms: now, present: false, reason, finished_at_ms: now }
   return { group: replaceRun(group, ended), events: [] }
 }
+
+const whereAbouts = (at: Place) => ({
+  cell_id: at.cell,
+  region: at.region,
+  devices: [...at.devices],
+  features: [...at.features],
+  policy: at.policy,
+})
+
+/** A pending run as it is once its node has been told of it. */
+export function atPlace(spec: ContainerSpec, run: RunRow, at: Place, now: number): RunRow {
+  const timings = { committed: at.asked_at_ms - run.created_at_ms, placed: at.answered_at_ms - at.asked_at_ms }
+  return { ...given(run, at.node, now), ...whereAbouts(at), wish_network: spec.network, timings }
+}
+
+/**
+ * A pending run that a node holds is placed there, though this object has no record of it: a crash took that. Which cell it
+ * was is not known any more, so its reservation will be given back at all of them.
+ */
+export const given = (run: RunRow, node_id: NodeId, now: number): RunRow => ({
+  ...run,
+  node_id,
+  state: "placed",
+  since_ms: now,
+  reason: null,
+  assign_due: true,
+  retry_at_ms: null,
+})
 
 /** Told as an event when the run first does not fit; later refusals only change the counts. */
 export function unplaceable(group: Group, run: RunRow, refused: readonly Refused[], now: number): Changed {

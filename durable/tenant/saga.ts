@@ -5,16 +5,21 @@
  *
  * A run is in one call at a time. What changes meanwhile stays marked and is carried when the call returns, so a newer wish
  * is never overtaken by an older one.
+ *
+ * A placed run is told to its node before it is on record here: each commit on the way of a create costs its caller a
+ * millisecond or two. A crash in between leaves it pending, and then either the cell names the same node again, or that node
+ * speaks of it first (`given` in placing.ts). What is done to such a run meanwhile waits for `handedOver`.
  */
-import type { Policy } from "../../schema/api.ts"
 import { featuresFor, hostPids } from "../../schema/features.ts"
 import type { CellId, NodeId, RunId } from "../../schema/ids.ts"
 import type { Clock, Peers } from "../shared/ports.ts"
-import type { Ask, Placement, TenantConfig } from "../shared/rpc.ts"
+import type { Ask, TenantConfig } from "../shared/rpc.ts"
 import { refusedByPolicy } from "./policy.ts"
-import { type Changed, mergeRefused, placed, policyRefused, type Refused, unplaceable } from "./placing.ts"
+import {
+  atPlace, type Changed, mergeRefused, mayGoEarly, type Place, placed, policyRefused, type Refused, unplaceable,
+} from "./placing.ts" // prettier-ignore
 import { type Group, replaceRun, sameWish } from "./plan.ts"
-import type { ContainerRow, RunRow } from "./rows.ts"
+import type { RunRow } from "./rows.ts"
 import type { TenantStore } from "./store.ts"
 import { assignmentOf } from "./view.ts"
 
@@ -37,6 +42,7 @@ export interface SagaPorts {
 export class Saga {
   readonly #ports: SagaPorts
   readonly #inCall = new Map<RunId, Promise<void>>()
+  readonly #handing = new Map<RunId, Promise<void>>()
 
   constructor(ports: SagaPorts) {
     this.#ports = ports
@@ -55,6 +61,11 @@ export class Saga {
     return this.#inCall.get(run) ?? Promise.resolve()
   }
 
+  /** Resolves when a run that its node is being told of for the first time is on record as placed. */
+  handedOver(run: RunId | null): Promise<void> | undefined {
+    return run === null ? undefined : this.#handing.get(run)
+  }
+
   async #call(runs: readonly RunRow[]): Promise<void> {
     const [pending, others] = [runs.filter((run) => run.state === "pending"), runs.filter((run) => run.state !== "pending")]
     const byNode = Map.groupBy(
@@ -67,7 +78,7 @@ export class Saga {
     )
     const results = await Promise.allSettled([
       this.#place(pending),
-      ...[...byNode].map(([node, group]) => this.#assignAll(node, group)),
+      ...[...byNode].map(([node, group]) => inCalls(group, (some) => this.#assign(node, some))),
       ...[...byCell].map(([cell, group]) => this.#release(cell, group)),
     ])
     for (const run of runs) this.#inCall.delete(run.id)
@@ -107,9 +118,19 @@ export class Saga {
     const refused = new Map<RunId, (readonly Refused[])[]>(asks.map((ask) => [ask.run_id, []]))
     for (const cell of cells) {
       if (asks.length === 0) break
-      const began = this.#ports.clock.now()
+      const asked_at_ms = this.#ports.clock.now()
       const placements = await this.#ports.peers.cell(cell).place(cell, asks)
-      for (const placement of placements) this.#take(cell, policy, placement, began, refused)
+      const times = { asked_at_ms, answered_at_ms: this.#ports.clock.now() }
+      const places: (readonly [RunId, Place])[] = []
+      for (const { run_id, ...answer } of placements) {
+        if (answer.node_id === null) refused.get(run_id)?.push(answer.refused)
+        else {
+          const { node_id: node, region, devices, features } = answer
+          places.push([run_id, { cell, node, region, devices, features, policy, ...times }])
+        }
+      }
+      for (const [id] of places) refused.delete(id)
+      await this.#handOverAll(places)
       asks = asks.filter((ask) => refused.has(ask.run_id))
     }
     for (const [id, lists] of refused) {
@@ -133,35 +154,55 @@ export class Saga {
     return [{ run_id: run.id, tenant_id, resources, profile, features, refuse_vulnerable, labels: placement.labels }]
   }
 
-  #take(cell: CellId, policy: Policy, placement: Placement, began: number, refused: Map<RunId, (readonly Refused[])[]>): void {
-    if (placement.node_id === null) {
-      refused.get(placement.run_id)?.push(placement.refused)
-      return
-    }
-    const { node_id: node, region, devices, features } = placement
-    const at = { cell, node, region, devices, features, policy, asked_at_ms: began }
-    refused.delete(placement.run_id)
-    this.#ports.change(placement.run_id, (group, run, now) => placed(group, run, at, now))
+  async #handOverAll(places: readonly (readonly [RunId, Place])[]): Promise<void> {
+    const byNode = Map.groupBy(places, ([, at]) => at.node)
+    await Promise.all([...byNode].map(([node, group]) => inCalls(group, (some) => this.#handOver(node, new Map(some)))))
   }
 
-  async #assignAll(node: NodeId | null, due: readonly RunRow[]): Promise<void> {
-    for (let i = 0; i < due.length; i += ASSIGNMENTS_PER_CALL) await this.#assign(node, due.slice(i, i + ASSIGNMENTS_PER_CALL))
+  async #handOver(node: NodeId, places: ReadonlyMap<RunId, Place>): Promise<void> {
+    const now = this.#ports.clock.now()
+    const fresh = [...places].flatMap(([id, at]) => {
+      const run = this.#ports.store.run(id)
+      const container = run && this.#ports.store.container(run.container_id)
+      const early = run?.state === "pending" && container && mayGoEarly(container.spec, at)
+      return early ? [atPlace(container.spec, run, at, now)] : []
+    })
+    const { promise, resolve } = Promise.withResolvers<void>()
+    for (const { id } of fresh) this.#handing.set(id, promise)
+    let tookMs: number | undefined
+    try {
+      if (fresh.length > 0) tookMs = await this.#tell(node, fresh)
+      // The object of the node shares our thread more often than not, and has its word to the host still to send.
+      await scheduler.wait(0)
+    } finally {
+      for (const { id } of fresh) this.#handing.delete(id)
+      resolve()
+      for (const [id, at] of places) {
+        const sent = fresh.find((run) => run.id === id)
+        this.#ports.change(id, (group, run, at_ms) => {
+          const known = placed(group, run, at, at_ms)
+          return sent && tookMs !== undefined ? { ...known, group: acknowledged(known.group, sent, tookMs) } : known
+        })
+      }
+    }
   }
 
   async #assign(node: NodeId | null, due: readonly RunRow[]): Promise<void> {
     if (node === null) return
+    const tookMs = await this.#tell(node, due)
+    for (const sent of due) this.#ports.change(sent.id, (group) => ({ group: acknowledged(group, sent, tookMs), events: [] }))
+  }
+
+  /** How many milliseconds the node's object took for it. */
+  async #tell(node: NodeId, runs: readonly RunRow[]): Promise<number> {
     const { tenant_id } = this.#ports.settings()
-    const containers = new Map<RunRow, ContainerRow | undefined>(
-      due.map((run) => [run, this.#ports.store.container(run.container_id)]),
-    )
-    const assignments = [...containers].flatMap(([run, container]) =>
-      container ? [assignmentOf(tenant_id, container, run)] : [],
-    )
+    const assignments = runs.flatMap((run) => {
+      const container = this.#ports.store.container(run.container_id)
+      return container ? [assignmentOf(tenant_id, container, run)] : []
+    })
     const began = this.#ports.clock.now()
     await this.#ports.peers.node(node).assign(assignments)
-    const took = this.#ports.clock.now() - began
-    for (const sent of due)
-      this.#ports.change(sent.id, (group, run) => ({ group: replaceRun(group, assigned(run, sent, took)), events: [] }))
+    return this.#ports.clock.now() - began
   }
 
   async #release(cell: CellId | null, runs: readonly RunRow[]): Promise<void> {
@@ -175,8 +216,14 @@ export class Saga {
   }
 }
 
+async function inCalls<T>(all: readonly T[], call: (some: readonly T[]) => Promise<void>): Promise<void> {
+  for (let i = 0; i < all.length; i += ASSIGNMENTS_PER_CALL) await call(all.slice(i, i + ASSIGNMENTS_PER_CALL))
+}
+
 /** A wish that changed while it was being sent is still due. */
-function assigned(run: RunRow, sent: RunRow, tookMs: number): RunRow {
+function acknowledged(group: Group, sent: RunRow, tookMs: number): Group {
+  const run = group.runs.find((one) => one.id === sent.id)
+  if (run === undefined) return group
   const timings = "assigned" in run.timings ? run.timings : { ...run.timings, assigned: tookMs }
-  return { ...run, timings, assign_due: !sameWish(run, sent) }
+  return replaceRun(group, { ...run, timings, assign_due: !sameWish(run, sent) })
 }

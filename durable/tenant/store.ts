@@ -9,6 +9,7 @@ import type { ContainerListRequest, TenantConfig } from "../shared/rpc.ts"
 import type { Used } from "./actions.ts"
 import type { EventDraft } from "./events.ts"
 import type { Group } from "./plan.ts"
+import { Recent } from "./recent.ts"
 import type { ContainerRow, EventRow, IdempotencyRow, RunRow } from "./rows.ts"
 
 /** Rows taken by one sweep of the alarm; what is left over keeps the alarm due. */
@@ -25,6 +26,7 @@ export class TenantStore {
   readonly #putRun: (row: RunRow) => void
   readonly #putIdempotency: (row: IdempotencyRow) => void
   readonly #statements
+  readonly #recent = new Recent()
 
   constructor(db: Database) {
     this.#db = db
@@ -79,7 +81,12 @@ export class TenantStore {
   }
 
   transaction<T>(work: () => T): T {
-    return this.#db.transaction(() => work())
+    try {
+      return this.#db.transaction(() => work())
+    } catch (error) {
+      this.#recent.clear() // what it had written is not there
+      throw error
+    }
   }
 
   settings(): TenantConfig | undefined {
@@ -92,7 +99,7 @@ export class TenantStore {
   }
 
   container(id: ContainerId): ContainerRow | undefined {
-    return this.#statements.container.get({ id })
+    return this.#recent.get(id)?.container ?? this.#statements.container.get({ id })
   }
 
   liveByName(name: string): ContainerRow | undefined {
@@ -100,12 +107,17 @@ export class TenantStore {
   }
 
   run(id: RunId): RunRow | undefined {
-    return this.#statements.run.get({ id })
+    return this.#recent.byRun(id)?.runs.find((run) => run.id === id) ?? this.#statements.run.get({ id })
   }
 
   group(id: ContainerId): Group | undefined {
+    const known = this.#recent.get(id)
+    if (known) return known
     const container = this.container(id)
-    return container && { container, runs: this.#statements.runsOf.all({ id }) }
+    if (!container) return undefined
+    const group = { container, runs: this.#statements.runsOf.all({ id }) }
+    this.#recent.put(group)
+    return group
   }
 
   /** Writes what differs. Rows that `settle` left alone are the same objects, so identity tells. */
@@ -118,6 +130,7 @@ export class TenantStore {
       this.#db.delete(runs).where(eq(runs.id, id)).run()
       this.#db.delete(notices).where(eq(notices.run_id, id)).run()
     }
+    this.#recent.put(after)
   }
 
   used(): Used {
@@ -242,6 +255,7 @@ export class TenantStore {
   /** Deletes what is past its time; each bound is the latest time that goes. */
   collect(bounds: { idempotency: number; events: number; removed: number }): void {
     const db = this.#db
+    this.#recent.clear()
     db.delete(idempotency).where(lte(idempotency.expires_at_ms, bounds.idempotency)).run()
     // Sequence and time rise together, so the first event to keep bounds the rest without an index on time.
     const first = db

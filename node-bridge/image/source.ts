@@ -6,7 +6,8 @@
  * operator's credentials unless told: a tenant must not borrow what root once logged in to.
  */
 import { createHash } from "node:crypto"
-import { mkdir, readFile, symlink, writeFile } from "node:fs/promises"
+import { readFileSync, statSync } from "node:fs"
+import { mkdir, symlink, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import type { ExecResult } from "../runtime/exec.ts"
 import { ExecError, exec } from "../runtime/exec.ts"
@@ -35,8 +36,16 @@ export interface SourceOptions {
 
 export const nodePlatform = () => `linux/${ARCHITECTURES[process.arch] ?? process.arch}`
 
+/** An index as it was read from a file that was in this state: another state may be another index. */
+interface KnownIndex {
+  readonly state: string
+  readonly manifests: readonly Descriptor[]
+}
+
 export class ImageSource {
   readonly #options: SourceOptions
+  /** By path. There are no more of them than layouts that the operator made. */
+  readonly #indexes = new Map<string, KnownIndex>()
 
   constructor(options: SourceOptions) {
     this.#options = options
@@ -45,7 +54,7 @@ export class ImageSource {
   /** The digest that the reference's tag has now. `scratch` is an existing folder for temporary files. */
   async resolve(reference: Reference, scratch: string, signal: AbortSignal): Promise<string> {
     if (reference.kind === "local") {
-      const found = byTag(await this.#localIndex(reference), reference.tag)
+      const found = byTag(this.#localIndex(reference), reference.tag)
       if (found === undefined) throw notFound()
       return found.digest
     }
@@ -75,12 +84,21 @@ export class ImageSource {
     ]
   }
 
-  async #localIndex(reference: LocalReference): Promise<readonly Descriptor[]> {
+  /** A layout is looked at for every start from it, and by one call, not by the thread pool: that takes longer than the look. */
+  #localIndex(reference: LocalReference): readonly Descriptor[] {
     const { imagesDir } = this.#options
     if (imagesDir === null) throw notFound()
+    const path = join(imagesDir, reference.name, "index.json")
     try {
-      return parseIndex(await readFile(join(imagesDir, reference.name, "index.json"), "utf8"))
+      const { ino, size, mtimeNs, ctimeNs } = statSync(path, { bigint: true })
+      const state = [ino, size, mtimeNs, ctimeNs].join(" ")
+      const known = this.#indexes.get(path)
+      if (known?.state === state) return known.manifests
+      const manifests = parseIndex(readFileSync(path, "utf8"))
+      this.#indexes.set(path, { state, manifests })
+      return manifests
     } catch (error) {
+      this.#indexes.delete(path)
       if (error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "ENOTDIR")) throw notFound()
       throw error instanceof DocumentError ? corrupt(error.message) : error
     }
@@ -88,7 +106,7 @@ export class ImageSource {
 
   /** A layout of one image beside the operator's, with its blobs linked: skopeo can name an image by tag only. */
   async #localSource(reference: LocalReference, digest: string, dir: string): Promise<string> {
-    const found = (await this.#localIndex(reference)).find((descriptor) => descriptor.digest === digest)
+    const found = this.#localIndex(reference).find((descriptor) => descriptor.digest === digest)
     if (found === undefined || this.#options.imagesDir === null) throw notFound()
     const source = join(dir, "source")
     await mkdir(source)

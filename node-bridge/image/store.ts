@@ -155,7 +155,7 @@ export class DirectoryImageStore implements ImageStore {
     }
   }
 
-  /** A tag's digest. Local layouts are read anew each time, for that costs no more than remembering. */
+  /** A tag's digest. Local layouts are looked at each time. */
   async #resolve(text: string, reference: Reference, signal: AbortSignal): Promise<string> {
     const memo = this.#tags.get(text)
     if (memo !== undefined && memo.untilMs > performance.now()) return memo.digest

@@ -1,17 +1,19 @@
 /**
  * The mount namespace in which one container is created: the host's mounts, with the container's root and the sysfs of its
- * network on top. The runtime enters it by its descriptor and copies from it; it never shows in the host's mount table, and
- * with its last descriptor and process the kernel takes it down, so a crash leaves nothing to unmount.
+ * network on top. The monitor is started in it and stays there, the runtime copies from it; it never shows in the host's
+ * mount table, and with its last process the kernel takes it down, so a crash leaves nothing to unmount.
  *
  * Made in-process by one synchronous excursion of the calling thread: three programs in the way of every start cost more
  * than the rest of a preparation. The first one gives the thread its own idea of a current directory (the kernel asks for
  * it); since every excursion ends where it began, that never shows.
+ *
+ * Each is a copy of one that is made once and held: unmounting, and taking a namespace down, wait for a grace period of the
+ * kernel, a millisecond each in which nothing else of the bridge goes on.
  */
 import { closeSync, constants, openSync } from "node:fs"
 import { CLONE_NEWNET, CLONE_NEWNS, fchdir, MOUNT, mount, setns, umount, unshare } from "../native/libc.ts"
 import { makeDeviceNodes } from "./device-nodes.ts"
 import type { DeviceNodes } from "./device-nodes.ts"
-import type { HeldPath } from "../runtime/ports.ts"
 
 export interface RootLayout {
   /** The image's root, idmapped to the tenant's ids. */
@@ -32,49 +34,46 @@ const O_PATH = 0o10000000
 const SYSFS_FLAGS = MOUNT.RDONLY | MOUNT.NOSUID | MOUNT.NODEV | MOUNT.NOEXEC
 
 export class CreateNamespaces {
-  /** A v2 mount of a hybrid machine, which crun cannot live with while it creates; null for none. */
-  readonly #hidden: string | null
   readonly #home = openSync("/proc/thread-self/ns/mnt", "r")
   readonly #homeNetwork = openSync("/proc/thread-self/ns/net", "r")
+  /** What the host mounts and unmounts later still comes here, and nothing goes back. */
+  readonly #pattern: number
 
+  /** `hidden`: a v2 mount of a hybrid machine, which crun cannot live with while it creates; null for none. */
   constructor(hidden: string | null) {
-    this.#hidden = hidden
-  }
-
-  /** Throws `SystemCallError`; nothing is left behind then. */
-  make(layout: RootLayout): HeldPath {
-    const directory = openSync(".", O_PATH | constants.O_DIRECTORY)
-    let fd: number
-    try {
-      fd = this.#excursion(layout, directory)
-    } finally {
-      closeSync(directory)
-    }
-    let held = true
-    return {
-      path: `/proc/${process.pid}/fd/${fd}`,
-      release: () => {
-        if (held) closeSync(fd)
-        held = false
-      },
-    }
-  }
-
-  #excursion(layout: RootLayout, directory: number): number {
-    unshare(CLONE_NEWNS)
-    try {
-      // What the host mounts and unmounts later still comes here, and nothing goes back.
+    this.#pattern = this.#excursion(copy, () => {
       mount("none", "/", null, MOUNT.SLAVE | MOUNT.REC, null)
-      if (this.#hidden !== null) umount(this.#hidden)
+      if (hidden !== null) umount(hidden)
+      return openSync("/proc/thread-self/ns/mnt", "r")
+    })
+  }
+
+  /** Does `work`, which must not yield, inside; what it starts stays there. Throws `SystemCallError`, and what `work` throws. */
+  within<T>(layout: RootLayout, work: () => T): T {
+    const away = () => setns(this.#pattern, CLONE_NEWNS)
+    return this.#excursion(away, () => {
+      copy()
       mountRoot(layout)
       this.#mountSys(layout)
       if (layout.devices !== null) makeDeviceNodes(layout.devices)
-      return openSync("/proc/thread-self/ns/mnt", "r")
+      return work()
+    })
+  }
+
+  #excursion<T>(leave: () => void, work: () => T): T {
+    const directory = openSync(".", O_PATH | constants.O_DIRECTORY)
+    try {
+      leave()
+      try {
+        return work()
+      } finally {
+        comeHome(() => {
+          setns(this.#home, CLONE_NEWNS)
+          fchdir(directory)
+        })
+      }
     } finally {
-      comeHome(() => {
-        setns(this.#home, CLONE_NEWNS)
-        fchdir(directory)
-      })
+      closeSync(directory)
     }
   }
 
@@ -95,10 +94,14 @@ export class CreateNamespaces {
   }
 
   close(): void {
+    closeSync(this.#pattern)
     closeSync(this.#home)
     closeSync(this.#homeNetwork)
   }
 }
+
+/** The calling thread goes on in a copy of the mount namespace that it is in. */
+const copy = () => unshare(CLONE_NEWNS)
 
 function mountRoot({ lower, dir, root }: RootLayout): void {
   // Through a descriptor: a comma or colon in the directory's name cannot become a mount option.

@@ -25,6 +25,9 @@ const raw = {
   socket: libc.func("int socket(int domain, int type, int protocol)"),
   send: libc.func("long send(int fd, const void *data, size_t size, int flags)"),
   recv: libc.func("long recv(int fd, _Out_ void *data, size_t size, int flags)"),
+  memfdCreate: libc.func("int memfd_create(const char *name, unsigned int flags)"),
+  fcntl: libc.func("int fcntl(int fd, int cmd, long argument)"),
+  ioctl: libc.func("int ioctl(int fd, unsigned long request, _Inout_ unsigned int *argument)"),
   openTree: libc.func("syscall", "long", ["long", "int", "str", "uint"]),
   mountSetattr: libc.func("syscall", "long", ["long", "int", "str", "uint", "const void *", "size_t"]),
 }
@@ -74,6 +77,27 @@ export function interfaceIndex(name: string): number {
   const index: number = raw.ifNameToIndex(name)
   if (index === 0) throw new SystemCallError(`if_nametoindex ${name}`, koffi.errno())
   return index
+}
+
+const MFD_CLOEXEC = 1
+const MFD_ALLOW_SEALING = 2
+const F_ADD_SEALS = 1033
+/** SEAL, SHRINK, GROW and WRITE: nobody, not even root, changes the file again. */
+const ALL_SEALS = 15
+
+/** An empty file in memory, named for `/proc` alone, as a descriptor; `seal` makes it unchangeable once it is written. */
+export const memoryFile = (name: string) => checked("memfd_create", raw.memfdCreate(name, MFD_CLOEXEC | MFD_ALLOW_SEALING))
+export const seal = (fd: number) => void checked("fcntl F_ADD_SEALS", raw.fcntl(fd, F_ADD_SEALS, ALL_SEALS))
+
+const FS_IOC_GETFLAGS = 0x80086601
+const FS_IOC_SETFLAGS = 0x40086602
+const FS_TOPDIR_FL = 0x20000
+
+/** Says of an open directory that those in it have nothing to do with each other (`chattr +T`). Throws where no such thing is known. */
+export function markUnrelated(fd: number): void {
+  const flags = [0]
+  checked("ioctl FS_IOC_GETFLAGS", raw.ioctl(fd, FS_IOC_GETFLAGS, flags))
+  checked("ioctl FS_IOC_SETFLAGS", raw.ioctl(fd, FS_IOC_SETFLAGS, [(flags[0] ?? 0) | FS_TOPDIR_FL]))
 }
 
 const AF_NETLINK = 16

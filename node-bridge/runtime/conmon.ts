@@ -1,11 +1,12 @@
 /**
  * conmon, the monitor that owns a container's output and exit code and outlives the bridge. It is started once for each
- * run: it runs the runtime's `create` (in a mount namespace of its own), says the container's pid on a pipe, and stays.
+ * run, in the mount namespace made for it: it runs the runtime's `create`, says the container's pid on a pipe, and stays.
  *
  * Source of the pipes and options: conmon(8) and https://github.com/containers/conmon, version 2.1.
  */
 import type { RunId } from "../../schema/ids.ts"
 import { startDaemon } from "./exec.ts"
+import type { StartedDaemon } from "./exec.ts"
 import { runtimeRootOf } from "./paths.ts"
 import type { HostPaths, RunPaths } from "./paths.ts"
 import { RUNTIMES } from "./runtimes.ts"
@@ -19,23 +20,19 @@ export interface CreateInput {
   readonly tools: ToolPaths
   readonly runtime: RuntimeName
   readonly tty: boolean
-  /** The mount namespace in which the runtime creates: conmon itself stays in the host's, where its log is. */
-  readonly mountns: string
 }
 
 /** The argv of conmon. Every word is ours: a tenant's text is in `config.json` alone. */
 export function conmonArgs(input: CreateInput): string[] {
   const { paths, host, tools, runId } = input
-  const beforeRuntime = ["nsenter", `--mount=${input.mountns}`, tools[input.runtime], ...runtimeOptions(input.runtime, host)]
   return [
     "--api-version", "1",
     "--cid", runId, "--cuuid", runId, "--name", runId,
-    "--runtime", tools.busybox,
-    ...beforeRuntime.flatMap((word) => ["--runtime-arg", word]),
+    "--runtime", tools[input.runtime],
+    ...runtimeOptions(input.runtime, host).flatMap((word) => ["--runtime-arg", word]),
     "--bundle", paths.bundle,
     "--container-pidfile", paths.pidFile,
     "--conmon-pidfile", paths.monitorPidFile,
-    "--persist-dir", paths.persist,
     "--exit-dir", host.exitsDir,
     "--socket-dir-path", host.socketsDir,
     "--log-path", `k8s-file:${paths.log}`,
@@ -60,13 +57,15 @@ export type Created =
 
 /**
  * Starts conmon and waits for the container to be created (its process waits for `start`). conmon runs in a session of its
- * own: neither the bridge's end nor its terminal's ends it.
+ * own: neither the bridge's end nor its terminal's ends it. `inside` does what it is given in the mount namespace.
  */
-export async function createUnderConmon(input: CreateInput, timeoutMs: number): Promise<Created> {
-  const { sync, stderr } = startDaemon(input.tools.conmon, conmonArgs(input), {
-    cwd: input.paths.bundle,
-    env: { _OCI_SYNCPIPE: "3" },
-  })
+export async function createUnderConmon(
+  input: CreateInput,
+  inside: (start: () => StartedDaemon) => StartedDaemon,
+  timeoutMs: number,
+): Promise<Created> {
+  const options = { cwd: input.paths.bundle, env: { _OCI_SYNCPIPE: "3" } }
+  const { sync, stderr } = inside(() => startDaemon(input.tools.conmon, conmonArgs(input), options))
   const { promise, resolve } = Promise.withResolvers<Created>()
   const timer = setTimeout(() => resolve({ ok: false, message: `create did not end within ${timeoutMs} ms` }), timeoutMs)
   let text = ""

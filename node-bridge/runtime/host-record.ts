@@ -1,9 +1,10 @@
 /**
  * What the host remembers of a run, in the run's own directory: enough for another bridge to take it over after a crash.
- * Each file is written whole and renamed into place. A reboot may lose the last writes: a file that cannot be read is a run
- * of which only leftovers exist, which `remove` clears.
+ * The record is a line for each thing that is learnt, and the last whole one is true: adding one costs a third of a new file
+ * renamed into place. A reboot may lose the last writes: a record without a line is a run of which only leftovers exist,
+ * which `remove` clears.
  */
-import { readFileSync, renameSync, writeFileSync } from "node:fs"
+import { appendFileSync, readFileSync, renameSync, writeFileSync } from "node:fs"
 import { z } from "zod"
 import { Capability, DeviceName, Network, Profile, Resources, SignalName } from "../../schema/container.ts"
 import { RunId, TenantId } from "../../schema/ids.ts"
@@ -51,29 +52,39 @@ export type HostRecord = z.infer<typeof HostRecord>
 const StoredOutcome = z.object({ exit: Exit.omit({ by: true }), finished_at_ms: z.int(), host_fault: Reason.nullable() })
 
 export function writeRecord(file: string, record: HostRecord): void {
-  writeWhole(file, record)
+  appendFileSync(file, `${JSON.stringify(record)}\n`, { mode: 0o600 })
 }
 
 export function readRecord(file: string): HostRecord | null {
-  return readWhole(file, HostRecord)
+  const lines = readText(file)?.split("\n").slice(0, -1) ?? []
+  for (const line of lines.toReversed()) {
+    const record = parse(line, HostRecord)
+    if (record !== null) return record
+  }
+  return null
 }
 
 export function writeOutcome(file: string, outcome: Outcome): void {
-  writeWhole(file, outcome)
-}
-
-export function readOutcome(file: string): Outcome | null {
-  return readWhole(file, StoredOutcome)
-}
-
-function writeWhole(file: string, value: object): void {
-  writeFileSync(`${file}.new`, JSON.stringify(value), { mode: 0o600 })
+  writeFileSync(`${file}.new`, JSON.stringify(outcome), { mode: 0o600 })
   renameSync(`${file}.new`, file)
 }
 
-function readWhole<T>(file: string, schema: z.ZodType<T>): T | null {
+export function readOutcome(file: string): Outcome | null {
+  const text = readText(file)
+  return text === null ? null : parse(text, StoredOutcome)
+}
+
+function readText(file: string): string | null {
   try {
-    return schema.parse(JSON.parse(readFileSync(file, "utf8")))
+    return readFileSync(file, "utf8")
+  } catch {
+    return null
+  }
+}
+
+function parse<T>(text: string, schema: z.ZodType<T>): T | null {
+  try {
+    return schema.parse(JSON.parse(text))
   } catch {
     return null
   }

@@ -228,9 +228,9 @@ export class OciController implements Controller {
     const { host, tools, cgroups } = this.#on
     const { name: runtime, creation } = this.#runtimeOf(prepared.record.profile)
     const { lower, disk, netns, devices, tty } = prepared
-    const mountns = creation.make({ ...paths, lower: lower.path, dir: disk.path, netns, devices })
-    const input = { runId, host, paths, tools, runtime, tty, mountns: mountns.path }
-    const created = await createUnderConmon(input, CREATE_TIMEOUT_MS).finally(() => mountns.release())
+    const layout = { ...paths, lower: lower.path, dir: disk.path, netns, devices }
+    const input = { runId, host, paths, tools, runtime, tty }
+    const created = await createUnderConmon(input, (start) => creation.within(layout, start), CREATE_TIMEOUT_MS)
     if (!created.ok) throw this.#startError(created.message, prepared)
     const monitorPid = Number(readFileSync(paths.monitorPidFile, "latin1"))
     const record = { ...prepared.record, init: identify(created.pid), monitor: identify(monitorPid) }

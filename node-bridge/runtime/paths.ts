@@ -2,14 +2,32 @@
  * Where everything of a run lies. The run's directory is made before anything else of it and removed last, so that a list
  * of these directories is a list of every run of which anything is left.
  *
- * Sockets live under `/run` with a short name: a Unix socket's path holds 107 bytes. So do the mount points: the runtime
- * reaches them as the tenant's uid, which may not pass through a home directory that the state happens to be in. Exit files
- * live with the state, so that a code written just before a reboot is still there after it.
+ * What a reboot may take lies in memory, in a runtime directory: some twenty small files of every start, which cost a disk
+ * ten times as much. Its name is short, for a Unix socket's path holds 107 bytes, and is no part of the state's, for the
+ * runtime reaches the mount points in it as the tenant's uid, which may not pass through a home directory. Exit files live
+ * with the state, so that a code written just before a reboot is still there after it.
  */
 import { createHash } from "node:crypto"
+import { statfsSync } from "node:fs"
 import { join, resolve } from "node:path"
 import type { RunId } from "../../schema/ids.ts"
 import type { RuntimeName } from "./runtimes.ts"
+
+/** `/run` is in memory wherever systemd is; the other everywhere, but for all users, so the second choice. */
+const MEMORY_FOLDERS = ["/run", "/dev/shm"] as const
+/** TMPFS_MAGIC of statfs(2). */
+const TMPFS = 0x01021994
+
+/** Where runtime directories are made: in memory where there is such a place. */
+export const memoryFolder = (): string => MEMORY_FOLDERS.find(isInMemory) ?? MEMORY_FOLDERS[0]
+
+function isInMemory(folder: string): boolean {
+  try {
+    return statfsSync(folder).type === TMPFS
+  } catch {
+    return false
+  }
+}
 
 export interface HostPaths {
   readonly stateDir: string
@@ -21,6 +39,8 @@ export interface HostPaths {
   readonly socketsDir: string
   /** The mount points of each run, passable for everybody. */
   readonly mountsDir: string
+  /** What the runtime and conmon are given for each run; a tenant's environment is in it. */
+  readonly bundlesDir: string
 }
 
 /** A runtime's own state (`--root`); gone after a reboot, as are its containers. */
@@ -29,7 +49,7 @@ export const runtimeRootOf = (host: HostPaths, runtime: RuntimeName): string => 
 export function hostPaths(stateDir: string, runtimeDir?: string): HostPaths {
   const state = resolve(stateDir)
   const name = createHash("sha256").update(state).digest("hex").slice(0, 8)
-  const run = runtimeDir === undefined ? `/run/berth-${name}` : resolve(runtimeDir)
+  const run = runtimeDir === undefined ? join(memoryFolder(), `berth-${name}`) : resolve(runtimeDir)
   return {
     stateDir: state,
     runtimeDir: run,
@@ -37,6 +57,7 @@ export function hostPaths(stateDir: string, runtimeDir?: string): HostPaths {
     exitsDir: join(state, "exits"),
     socketsDir: join(run, "s"),
     mountsDir: join(run, "m"),
+    bundlesDir: join(run, "b"),
   }
 }
 
@@ -53,11 +74,11 @@ export interface RunPaths {
   readonly etc: string
   /** Mount point of the run's own device nodes, as `root` is. */
   readonly devices: string
+  /** Where the log's files are, among others. */
   readonly logs: string
   readonly log: string
   /** conmon's control pipe, made by it in the bundle. */
   readonly ctl: string
-  readonly persist: string
   readonly pidFile: string
   readonly monitorPidFile: string
   readonly exitFile: string
@@ -65,26 +86,24 @@ export interface RunPaths {
 
 export function runPaths(host: HostPaths, runId: RunId): RunPaths {
   const dir = join(host.runsDir, runId)
-  const bundle = join(dir, "bundle")
-  const logs = join(dir, "log")
+  const bundle = join(host.bundlesDir, runId)
   const mounts = join(host.mountsDir, runId)
   return {
     dir,
     bundle,
     config: join(bundle, "config.json"),
-    record: join(dir, "run.json"),
+    record: join(dir, "run.jsonl"),
     outcome: join(dir, "outcome.json"),
     mounts,
     root: join(mounts, "root"),
     sys: join(mounts, "sys"),
     etc: join(mounts, "etc"),
     devices: join(mounts, "dev"),
-    logs,
-    log: join(logs, "current"),
+    logs: dir,
+    log: join(dir, "current"),
     ctl: join(bundle, "ctl"),
-    persist: join(dir, "persist"),
-    pidFile: join(dir, "pid"),
-    monitorPidFile: join(dir, "monitor.pid"),
+    pidFile: join(bundle, "pid"),
+    monitorPidFile: join(bundle, "monitor.pid"),
     exitFile: join(host.exitsDir, runId),
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Makes a run ready: image, network, root, `config.json`. What it leaves on disk is in the run's directory alone; the rest
- * are descriptors of this process, which is why a run that another bridge prepared is prepared anew.
+ * Makes a run ready: image, network, root, `config.json`. What it leaves is in the run's own directories alone; the rest are
+ * descriptors of this process, which is why a run that another bridge prepared is prepared anew.
  */
 import { mkdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
@@ -63,7 +63,7 @@ export interface PreparedRun {
 /** Where a run's image comes from: the store, or the self-test, which brings its own. */
 export type ImageSource = (signal: AbortSignal) => Promise<StoredImage>
 
-/** Directories in a run's directory that only root may pass: names inside are guessable. */
+/** A directory that only root may pass: names inside are guessable. */
 const PRIVATE = 0o700
 
 export async function prepareRun(
@@ -189,7 +189,7 @@ async function makeRoot(run: Assignment, paths: RunPaths, host: PrepareHost, par
   const range = await parts.ranges.rangeOf(run.tenant_id)
   const pinned = RUNTIMES[host.runtime].userNamespace === "tenant"
   const userns = pinned ? (await parts.namespaces.of(run.tenant_id)).path : null
-  for (const dir of [paths.bundle, paths.logs, paths.persist]) mkdirSync(dir, { recursive: true, mode: PRIVATE })
+  mkdirSync(paths.bundle, { recursive: true, mode: PRIVATE })
   const ofDevices = run.devices.length > 0 ? [paths.devices] : []
   for (const dir of [paths.root, paths.sys, paths.etc, ...ofDevices]) mkdirSync(dir, { recursive: true, mode: 0o755 })
   const lower = await parts.roots.idmapped(image.rootDir, range)

@@ -6,6 +6,7 @@ import { readdirSync, readFileSync, readlinkSync, rmdirSync, rmSync, statSync } 
 import { basename, join } from "node:path"
 import { setTimeout as delay } from "node:timers/promises"
 import type { RunId } from "../../schema/ids.ts"
+import { sealedName } from "../native/sealed-program.ts"
 import type { Cgroups } from "./cgroups.ts"
 import { exec } from "./exec.ts"
 import type { HostPaths, RunPaths } from "./paths.ts"
@@ -20,8 +21,9 @@ const SIGKILL = 9
 /** A monitor copies the last output and writes the exit code once its container is dead; then it ends by itself. */
 const MONITOR_END_MS = 3_000
 const POLL_MS = 5
-const REMOVE_TIMEOUT_MS = 60_000
-const HELPERS = new Set<string>(["conmon", ...RUNTIME_NAMES, "busybox"])
+/** A container may have written millions of files. */
+const REMOVE_TIMEOUT_MS = 300_000
+const HELPERS = new Set<string>(["conmon", ...RUNTIME_NAMES, "busybox", basename(sealedName("crun"))])
 
 export interface TeardownTools {
   readonly host: HostPaths
@@ -53,9 +55,8 @@ export async function endProcesses(
 export async function removeLeftovers({ cgroups, tools, host }: TeardownTools, runId: RunId, paths: RunPaths): Promise<void> {
   cgroups.remove(runId)
   rmSync(join(host.socketsDir, runId), { recursive: true, force: true })
-  await removeTrees(tools, [paths.mounts, paths.bundle, paths.persist])
-  rmSync(paths.pidFile, { force: true })
-  rmSync(paths.monitorPidFile, { force: true })
+  // By rm(1): it walks by descriptor, so that a tree deeper than the longest path is no obstacle.
+  await removeTrees(tools, [paths.mounts, paths.bundle])
 }
 
 export async function removeTrees(tools: ToolPaths, dirs: readonly string[]): Promise<void> {
@@ -67,7 +68,7 @@ export async function removeTrees(tools: ToolPaths, dirs: readonly string[]): Pr
 export function removeRuntimeDirectory(host: HostPaths): void {
   const roots = RUNTIME_NAMES.map((name) => runtimeRootOf(host, name))
   try {
-    for (const dir of [...roots, host.socketsDir, host.mountsDir, host.runtimeDir]) rmdirSync(dir)
+    for (const dir of [...roots, host.socketsDir, host.mountsDir, host.bundlesDir, host.runtimeDir]) rmdirSync(dir)
   } catch {
     // Not empty: a run lives on, and the next bridge takes both up.
   }

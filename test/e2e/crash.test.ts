@@ -8,6 +8,7 @@ import { join } from "node:path"
 import { setTimeout } from "node:timers/promises"
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest"
 import { layoutOf } from "../../bin/platform.ts"
+import { readRecord } from "../../node-bridge/runtime/host-record.ts"
 import { hostPaths, runPaths, runtimeRootOf } from "../../node-bridge/runtime/paths.ts"
 import type { Container } from "../../schema/api.ts"
 import { MIB } from "../../schema/container.ts"
@@ -289,9 +290,8 @@ describe("a container", () => {
   it("ends as the host's fault when its monitor is killed, and leaves nothing", async () => {
     const { id } = await create()
     const { run } = await reaches(id, "running")
-    const record = join(layoutOf(state).node, "runs", run?.id ?? "", "run.json")
-    const { monitor } = JSON.parse(readFileSync(record, "utf8")) as { monitor: { pid: number } }
-    process.kill(monitor.pid, "SIGKILL")
+    const record = readRecord(join(layoutOf(state).node, "runs", run?.id ?? "", "run.jsonl"))
+    process.kill(record?.monitor?.pid ?? Number.NaN, "SIGKILL")
     const ended = await reaches(id, "exited")
     expect(ended.run).toMatchObject({ state: "failed", exit: { by: "host" } })
     expect(ended.reason?.code).toBe("monitor_lost")

@@ -84,6 +84,17 @@ describe.concurrent("a container", () => {
     expect(run).toMatchObject({ state: "stopped", exit: { code: 7, signal: null, by: "tenant", log_tail: ["ready", "bye"] } })
   })
 
+  it("is answered when it runs, by the one call that makes it, for a caller that would rather wait", async () => {
+    const create = async (wish: Wish) =>
+      Container.parse(await (await tenant.call("POST", "/v1/containers", { body: wish, headers: { prefer: "wait=30" } })).json())
+    const { id, status, run } = await create({ ...sh("sleep 1000"), resources: { cpus: 0.25, memory_bytes: 64 * MIB } })
+    expect({ status, state: run?.state, attempt: run?.attempt }).toEqual({ status: "running", state: "running", attempt: 1 })
+    await tenant.remove(id)
+    const missing = await create({ image: "localhost/no-such-image" })
+    expect(missing).toMatchObject({ status: "exited", reason: { code: "image_not_found" } })
+    await tenant.remove(missing.id)
+  })
+
   it("is restarted as a new run of the same container", async () => {
     const first = await running(sh("echo up; sleep 1000"))
     await tenant.act(first.id, "restart", { timeout_seconds: 0 })

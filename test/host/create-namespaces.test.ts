@@ -15,7 +15,9 @@ let netns = -1
 const creation = new CreateNamespaces(null)
 const networks = new NamespaceMaker()
 
-const inside = (path: string, ...words: string[]) => execFileSync("nsenter", [`--mount=${path}`, ...words], { encoding: "utf8" })
+/** Answers what a program prints that was started inside. */
+const inside = (ask: RootLayout, ...[file = "", ...args]: string[]) =>
+  creation.within(ask, () => execFileSync(file, args, { encoding: "utf8" }))
 const standpoint = () => [
   ...["ns/mnt", "ns/net", "cwd", "root"].map((name) => readlinkSync(`/proc/thread-self/${name}`)),
   readFileSync("/proc/self/mountinfo", "utf8"),
@@ -27,7 +29,8 @@ beforeEach(() => {
   chmodSync(dir, 0o711)
   writeFileSync(join(dir, "lower", "greeting"), "hello")
   netns = networks.loopbackOnly()
-  layout = { lower: "/tmp", dir, root: join(dir, "root"), sys: join(dir, "sys"), netns: `/proc/${process.pid}/fd/${netns}` }
+  const held = `/proc/${process.pid}/fd/${netns}`
+  layout = { lower: "/tmp", dir, root: join(dir, "root"), sys: join(dir, "sys"), netns: held, devices: null }
 })
 
 afterEach(() => {
@@ -38,21 +41,18 @@ afterEach(() => {
 test("shows the container's root and its network's interfaces, and the host sees neither", () => {
   const lower = detachedMount(join(dir, "lower"), MOUNT_ATTR.RDONLY, 0)
   const before = standpoint()
-  const made = creation.make({ ...layout, lower: `/proc/self/fd/${lower}` })
+  const held = { ...layout, lower: `/proc/self/fd/${lower}` }
+  const look = `cat ${held.root}/greeting; ls ${held.sys}/class/net; touch ${held.root}/new`
+  expect(inside(held, "sh", "-c", look)).toBe("hellolo\n")
   expect(standpoint()).toEqual(before)
-  expect(inside(made.path, "cat", join(dir, "root", "greeting"))).toBe("hello")
-  expect(inside(made.path, "ls", join(dir, "sys", "class", "net"))).toBe("lo\n")
-  inside(made.path, "touch", join(dir, "root", "new"))
   expect(readFileSync(join(dir, "upper", "new"), "utf8")).toBe("")
   expect(() => readFileSync(join(dir, "root", "greeting"))).toThrow(/ENOENT/)
-  made.release()
-  made.release()
   closeSync(lower)
 })
 
 test("one that cannot be made throws, and the thread is where it was", () => {
   const before = standpoint()
-  expect(() => creation.make({ ...layout, lower: join(dir, "absent").replaceAll(/[,:]/g, "") })).toThrow(/mount/)
-  expect(() => creation.make({ ...layout, netns: "/proc/self/ns/absent" })).toThrow(/ENOENT/)
+  expect(() => inside({ ...layout, lower: join(dir, "absent").replaceAll(/[,:]/g, "") }, "true")).toThrow(/mount/)
+  expect(() => inside({ ...layout, netns: "/proc/self/ns/absent" }, "true")).toThrow(/ENOENT/)
   expect(standpoint()).toEqual(before)
 })

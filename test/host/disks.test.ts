@@ -1,16 +1,6 @@
 /** Disks by themselves, taking their space from a small file system of the test's own, where every block can be counted. */
 import { execFileSync, spawn } from "node:child_process"
-import {
-  closeSync,
-  openSync,
-  readFileSync,
-  readdirSync,
-  rmSync,
-  statSync,
-  statfsSync,
-  writeFileSync,
-  writeSync,
-} from "node:fs"
+import { closeSync, openSync, readFileSync, readdirSync, rmSync, statSync, statfsSync, writeFileSync, writeSync } from "node:fs"
 import { join } from "node:path"
 import { afterEach, beforeEach, expect, test } from "vitest"
 import { ImageDisks, POOLED_BYTES } from "../../node-bridge/disk/image-disks.ts"

@@ -199,7 +199,7 @@ test("a record of another boot means that the machine restarted", async () => {
   const run = await bench.up(bench.shell("sleep 100"))
   const { record: file } = bench.paths(run.run_id)
   const record = readFileSync(file, "utf8")
-  writeFileSync(file, record.replace(/"boot_id":"[^"]*"/, '"boot_id":"another"'))
+  writeFileSync(file, record.replaceAll(/"boot_id":"[^"]*"/g, '"boot_id":"another"'))
   expect(await bench.controller.inspect(run.run_id)).toMatchObject({
     kind: "exited",
     outcome: { exit: { code: null }, host_fault: { code: "host_rebooted" } },

@@ -40,6 +40,21 @@ describe("a container", () => {
     expect(await containerOf(await get("/v1/containers/first"))).toEqual(created)
   })
 
+  it("is answered once it runs, or is stopped, for a caller that would rather wait", async () => {
+    const headers = { prefer: "wait=10" }
+    const body = { image: "localhost/hello:latest", resources: { cpus: 0.1 } }
+    const created = await call("POST", "/v1/containers", { token: tenant.token, body, headers })
+    expect(created.headers.get("preference-applied")).toBe("wait=10")
+    const running = await containerOf(created, 201)
+    expect(running.status).toBe("running")
+    const stopped = await call("POST", `/v1/containers/${running.id}/stop`, { token: tenant.token, headers })
+    expect(stopped.headers.get("preference-applied")).toBe("wait=10")
+    expect((await containerOf(stopped)).status).toBe("exited")
+    // Nothing to wait for: a preference is not an error, and is not said to count.
+    const removed = await call("DELETE", `/v1/containers/${running.id}`, { token: tenant.token, headers })
+    expect({ status: removed.status, applied: removed.headers.get("preference-applied") }).toEqual({ status: 200, applied: null })
+  })
+
   it("runs on a node, in the region that the operator gave it, and tells its timings", async () => {
     const running = await aRunningContainer({ name: "runner" })
     expect(running).toMatchObject({ status: "running", run: { state: "running", attempt: 1, node_region: "operators-word" } })

@@ -5,7 +5,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { basename, join } from "node:path"
 import { linkPrefix } from "../../node-bridge/network/addresses.ts"
 import { tableName } from "../../node-bridge/network/rules.ts"
-import { hostPaths } from "../../node-bridge/runtime/paths.ts"
+import { hostPaths, memoryFolder } from "../../node-bridge/runtime/paths.ts"
 import { formatId, ID_RANDOM_BYTES } from "../../schema/ids.ts"
 import { waitFor } from "./wait-for.ts"
 
@@ -84,7 +84,7 @@ export function snapshot(marks: readonly string[]): Snapshot {
     links: readdirSync("/sys/class/net"),
     nftTables: lines(execFileSync("nft", ["list", "tables"], { encoding: "utf8" })),
     processes: processesOf(marks),
-    runtimeDirs: readdirSync("/run").filter((name) => name.startsWith("berth-")),
+    runtimeDirs: readdirSync(memoryFolder()).filter((name) => name.startsWith("berth-")),
     loops: marks.flatMap(loopsOf),
   }
 }

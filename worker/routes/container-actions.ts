@@ -19,6 +19,8 @@ interface Verb<B extends z.ZodType | undefined> {
   readonly errors: readonly ErrorCode[]
   /** What the container is afterwards, in the example. */
   readonly becomes: Pick<z.input<typeof Container>, "status" | "actions">
+  /** It takes its time, and the caller may wait for the end of it. */
+  readonly mayHold?: true
   readonly action: (body: B extends z.ZodType ? z.output<B> : undefined) => ContainerAction
 }
 
@@ -40,11 +42,12 @@ const verb = <B extends z.ZodType | undefined = undefined>(it: Verb<B>): Operati
       schema: Container,
       example: { ...container, ...it.becomes },
     },
+    mayHold: it.mayHold,
     errors: ["action_not_allowed", ...it.errors],
     example: { params: { id: CONTAINER_ID }, body: it.bodyExample as never },
-    async handle(c, { params, body, idempotency }) {
-      const answer = await tenantOf(c).act(callOf(c, idempotency), params.id, it.action(body as never))
-      return { status: 200, body: answer.body, headers: replayHeaders(answer.replayed) }
+    async handle(c, { params, body, idempotency, hold }) {
+      const answer = await tenantOf(c).act(callOf(c, idempotency), params.id, it.action(body as never), hold.ms)
+      return { status: 200, body: answer.body, headers: { ...hold.headers, ...replayHeaders(answer.replayed) } }
     },
   })
 
@@ -53,6 +56,7 @@ const STOPPING = { status: "stopping", actions: ["kill"] } satisfies Verb<undefi
 export const containerActions: readonly Operation[] = [
   verb({
     kind: "start",
+    mayHold: true,
     errors: ["policy_refused", "quota_exceeded"],
     summary: "Start a container",
     description: "Begins a new run of a container that was only created, or whose run has ended.",
@@ -61,6 +65,7 @@ export const containerActions: readonly Operation[] = [
   }),
   verb({
     kind: "stop",
+    mayHold: true,
     errors: [],
     summary: "Stop a container",
     description: "Sends the stop signal and, after the timeout, SIGKILL. The restart policy does not start it again.",
@@ -71,6 +76,7 @@ export const containerActions: readonly Operation[] = [
   }),
   verb({
     kind: "restart",
+    mayHold: true,
     errors: ["policy_refused", "quota_exceeded"],
     summary: "Restart a container",
     description: "Stops the run, if one is live, and begins a new one, on whichever node fits then.",

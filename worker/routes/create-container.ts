@@ -13,8 +13,10 @@ export const createContainer = operation({
   summary: "Create a container and start it",
   description:
     "Stores what you ask for and looks for a node. The answer comes at once; follow the container with `wait` or with events. " +
+    "With `Prefer: wait=N` the answer itself comes when the container runs, or has ended. " +
     "When no node has room it waits in `scheduling`, with the reasons, and starts by itself once one has.",
   body: ContainerCreate,
+  mayHold: true,
   answer: {
     status: 201,
     description: "The container, as it is now.",
@@ -33,9 +35,9 @@ export const createContainer = operation({
       restart: { policy: "on-failure", max_retries: 5 },
     },
   },
-  async handle(c, { body, idempotency }) {
-    const answer = await tenantOf(c).createContainer(callOf(c, idempotency), body)
+  async handle(c, { body, idempotency, hold }) {
+    const answer = await tenantOf(c).createContainer(callOf(c, idempotency), body, hold.ms)
     const location = `/v1/containers/${answer.body.id}`
-    return { status: 201, body: answer.body, headers: { location, ...replayHeaders(answer.replayed) } }
+    return { status: 201, body: answer.body, headers: { location, ...hold.headers, ...replayHeaders(answer.replayed) } }
   },
 })

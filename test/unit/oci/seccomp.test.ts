@@ -20,7 +20,7 @@ import { DOCKER_DEFAULT_CONDITIONS, DOCKER_DEFAULT_NAMES } from "./docker-defaul
 const everyName = () => new Set([...allowedNames(), ...CONDITIONAL_CALLS.map((call) => call.name)])
 
 let dir = ""
-let program = Buffer.alloc(0)
+let program: Buffer = Buffer.alloc(0)
 beforeAll(() => {
   dir = mkdtempSync(join(tmpdir(), "berth-seccomp-"))
   program = compileSeccomp(dir, narrowed([]))
