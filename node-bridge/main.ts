@@ -181,6 +181,8 @@ async function openController(config: Config, log: Log): Promise<Controller> {
       const options = {
         stateDir: config.state,
         runtime: config.runtime,
+        ...(config.profiles && { profiles: config.profiles }),
+        ...(config.isolationCheckSeconds && { isolationWatch: { everyMs: config.isolationCheckSeconds * 1000 } }),
         imagesDir: config.images ?? null,
         registries,
         network,
