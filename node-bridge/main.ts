@@ -186,6 +186,12 @@ async function openController(config: Config, log: Log): Promise<Controller> {
         imagesDir: config.images ?? null,
         registries,
         network,
+        devices: {
+          ...(config.cdiDirs && { cdiDirs: config.cdiDirs }),
+          hooks: config.cdiHooks,
+          scrub: config.deviceScrub ?? null,
+          probe: config.deviceProbe ?? null,
+        },
         log,
       }
       // What it lacks on this host it says in a sentence.

@@ -27,7 +27,14 @@ beforeEach(() => {
   chmodSync(dir, 0o711)
   writeFileSync(join(dir, "lower", "greeting"), "hello")
   netns = networks.loopbackOnly()
-  layout = { lower: "/tmp", dir, root: join(dir, "root"), sys: join(dir, "sys"), netns: `/proc/${process.pid}/fd/${netns}` }
+  layout = {
+    lower: "/tmp",
+    dir,
+    root: join(dir, "root"),
+    sys: join(dir, "sys"),
+    netns: `/proc/${process.pid}/fd/${netns}`,
+    devices: null,
+  }
 })
 
 afterEach(() => {

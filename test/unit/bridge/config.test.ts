@@ -40,6 +40,25 @@ describe("the bridge's configuration", () => {
     expect(readConfig(GOOD, {})).toMatchObject({ providerRanges: [] })
   })
 
+  it("takes device descriptions, hooks and programs by absolute paths", () => {
+    const args = [
+      "--cdi-dir",
+      "/etc/cdi",
+      "--cdi-dir",
+      "/srv/cdi",
+      "--cdi-hook",
+      "/usr/bin/hook",
+      "--device-scrub",
+      "/usr/bin/scrub",
+    ]
+    expect(readConfig([...GOOD, ...args], {})).toMatchObject({
+      cdiDirs: ["/etc/cdi", "/srv/cdi"],
+      cdiHooks: ["/usr/bin/hook"],
+      deviceScrub: "/usr/bin/scrub",
+    })
+    expect(() => readConfig([...GOOD, "--device-scrub", "scrub"], {})).toThrow("--device-scrub must be an absolute path.")
+  })
+
   it("takes plain http to this machine alone", () => {
     for (const url of ["http://127.0.0.1:8080", "http://localhost", "http://[::1]:1"]) {
       expect(readConfig(["--state", "/tmp/x", "--url", url], {})).toMatchObject({ url })
