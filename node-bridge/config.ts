@@ -3,7 +3,7 @@ import { availableParallelism, hostname } from "node:os"
 import { resolve } from "node:path"
 import { parseArgs } from "node:util"
 import { z } from "zod"
-import { Labels } from "../schema/container.ts"
+import { Labels, Profile } from "../schema/container.ts"
 import { EXIT, Fault } from "./agent/fault.ts"
 
 const OPTIONS = {
@@ -13,6 +13,8 @@ const OPTIONS = {
   "join-token-file": { type: "string" },
   controller: { type: "string" },
   runtime: { type: "string" },
+  profiles: { type: "string" },
+  "isolation-check": { type: "string" },
   label: { type: "string", multiple: true },
   name: { type: "string" },
   images: { type: "string" },
@@ -21,6 +23,10 @@ const OPTIONS = {
   "parallel-starts": { type: "string" },
   "registry-timeout": { type: "string" },
   "pull-timeout": { type: "string" },
+  "cdi-dir": { type: "string", multiple: true },
+  "cdi-hook": { type: "string", multiple: true },
+  "device-scrub": { type: "string" },
+  "device-probe": { type: "string" },
   "provider-range": { type: "string", multiple: true },
   "loopback-registries": { type: "boolean" },
   "capacity-cpus": { type: "string" },
@@ -39,7 +45,11 @@ export const HELP = `node-bridge: runs a host's containers for the platform
   --join-token TOKEN       enrols this host the first time (BERTH_JOIN_TOKEN)
   --join-token-file FILE   the same, from a file: arguments can be read by other users (BERTH_JOIN_TOKEN_FILE)
   --controller oci|fake    fake runs nothing, needs no root, and is for trying things out (default oci)
-  --runtime crun|runc      the OCI runtime (default crun)
+  --runtime crun|runc      the OCI runtime of the profile hardened (default crun)
+  --profiles LIST          the isolation profiles to offer, of hardened,sandboxed; default: those whose runtime is installed
+                           (sandboxed: runsc). Either way a profile is offered once its self-test ran here
+  --isolation-check SECONDS
+                           how often each container is looked at, whether it is as confined as promised (default 60)
   --images DIR             OCI layouts that may be named as localhost/NAME:TAG
   --loopback-registries    let images name a registry on this host's loopback, by plain HTTP; off unless you run one there
   --label KEY=VALUE        a label of this node; may be given more than once
@@ -51,6 +61,11 @@ export const HELP = `node-bridge: runs a host's containers for the platform
   --registry-timeout SECONDS
                            the longest that a registry may take to say which image a tag names (default 20)
   --pull-timeout SECONDS   the longest that one image may take to come from its registry (default 600)
+  --cdi-dir DIR            a directory of device descriptions (CDI), the later the stronger; may be given more than once
+                           (default: /etc/cdi, then /var/run/cdi)
+  --cdi-hook PROGRAM       a program that device descriptions may have run, as root; may be given more than once
+  --device-scrub PROGRAM   run with a device's name after each use; nobody else gets the device before it ends with 0
+  --device-probe PROGRAM   run with a device's name every 30 seconds; the device fails when it does not end with 0
   --provider-range CIDR    a network of yours that no container may reach; may be given more than once. Private and link-local
                            networks, this host and all of IPv6 are closed anyway
   --drain-timeout SECONDS  the longest that a container may take to stop on SIGUSR2 (default 10)
@@ -81,6 +96,8 @@ const MAX_PULL_SECONDS = 800
 const STARTS_PER_CPU = 4
 
 const positive = (name: string) => z.coerce.number(`--${name} must be a number`).positive(`--${name} must be above 0`)
+/** A program or a directory that works on as root is not looked for. */
+const absolute = (name: string) => z.string().startsWith("/", `--${name} must be an absolute path`)
 const whole = (name: string) => positive(name).int(`--${name} must be a whole number`)
 
 const Config = z.object({
@@ -90,6 +107,12 @@ const Config = z.object({
   joinTokenFile: z.string().optional(),
   controller: z.enum(["oci", "fake"], "--controller must be oci or fake").default("oci"),
   runtime: z.enum(["crun", "runc"], "--runtime must be crun or runc").default("crun"),
+  profiles: z
+    .string()
+    .transform((list) => list.split(","))
+    .pipe(z.array(z.enum(Profile.options, "--profiles takes hardened, sandboxed, or both with a comma between")))
+    .optional(),
+  isolationCheckSeconds: whole("isolation-check").optional(),
   labels: Labels,
   name: z.string().min(1, "--name must not be empty").max(253, "--name must be at most 253 characters").default(hostname),
   images: z.string().transform((path) => resolve(path)).optional(),
@@ -97,6 +120,10 @@ const Config = z.object({
   drainTimeoutSeconds: z.coerce.number("--drain-timeout must be a number of seconds").min(0, "--drain-timeout must be 0 or more").default(10),
   parallelStarts: whole("parallel-starts").default(() => STARTS_PER_CPU * availableParallelism()),
   loopbackRegistries: z.boolean().default(false),
+  cdiDirs: z.array(absolute("cdi-dir")).min(1).optional(),
+  cdiHooks: z.array(absolute("cdi-hook")),
+  deviceScrub: absolute("device-scrub").optional(),
+  deviceProbe: absolute("device-probe").optional(),
   providerRanges: z.array(z.union([z.cidrv4(), z.cidrv6()], "--provider-range must be a network such as 198.51.100.0/24")),
   registryTimeoutSeconds: whole("registry-timeout").optional(),
   pullTimeoutSeconds: whole("pull-timeout").max(MAX_PULL_SECONDS, `--pull-timeout must be at most ${MAX_PULL_SECONDS}`).optional(),
@@ -122,6 +149,8 @@ export function readConfig(args: readonly string[], env: Readonly<Record<string,
     joinTokenFile: values["join-token-file"] ?? env.BERTH_JOIN_TOKEN_FILE,
     controller: values.controller ?? env.BERTH_CONTROLLER,
     runtime: values.runtime ?? env.BERTH_RUNTIME,
+    profiles: values.profiles,
+    isolationCheckSeconds: values["isolation-check"],
     labels: Object.fromEntries((values.label ?? []).map(labelOf)),
     name: values.name,
     images: values.images,
@@ -129,6 +158,10 @@ export function readConfig(args: readonly string[], env: Readonly<Record<string,
     drainTimeoutSeconds: values["drain-timeout"],
     parallelStarts: values["parallel-starts"],
     loopbackRegistries: values["loopback-registries"],
+    cdiDirs: values["cdi-dir"],
+    cdiHooks: values["cdi-hook"] ?? [],
+    deviceScrub: values["device-scrub"],
+    deviceProbe: values["device-probe"],
     providerRanges: values["provider-range"] ?? [],
     registryTimeoutSeconds: values["registry-timeout"],
     pullTimeoutSeconds: values["pull-timeout"],

@@ -181,9 +181,17 @@ async function openController(config: Config, log: Log): Promise<Controller> {
       const options = {
         stateDir: config.state,
         runtime: config.runtime,
+        ...(config.profiles && { profiles: config.profiles }),
+        ...(config.isolationCheckSeconds && { isolationWatch: { everyMs: config.isolationCheckSeconds * 1000 } }),
         imagesDir: config.images ?? null,
         registries,
         network,
+        devices: {
+          ...(config.cdiDirs && { cdiDirs: config.cdiDirs }),
+          hooks: config.cdiHooks,
+          scrub: config.deviceScrub ?? null,
+          probe: config.deviceProbe ?? null,
+        },
         log,
       }
       // What it lacks on this host it says in a sentence.

@@ -8,6 +8,7 @@ import { isDeepStrictEqual } from "node:util"
 import type { RunId } from "../../schema/ids.ts"
 import type { Device } from "../../schema/node.ts"
 import type { Log } from "../log.ts"
+import { explain } from "../log.ts"
 import { ControllerError } from "../runtime/controller.ts"
 import { exec } from "../runtime/exec.ts"
 import type { Happenings } from "../runtime/happenings.ts"
@@ -91,13 +92,14 @@ export class DeviceRegistry {
   /** A run that an earlier bridge started has these. */
   adopt(runId: RunId, names: readonly string[]): void {
     for (const name of names) this.#holders.set(name, runId)
+    // The scrub command may be newer than the run.
+    this.#scrubber.use(names).catch((error: unknown) => this.#log.error("could not record devices", { error: explain(error) }))
   }
 
-  /** All that live are adopted: what else was used is scrubbed, and devices are watched from now on. */
+  /** All that live are adopted: what else was used is scrubbed, and devices are watched from now on; loss takes two looks. */
   begin(): void {
     for (const name of this.#scrubber.dirty.keys()) if (!this.#holders.has(name)) this.#scrubber.scrub(name)
     this.#unwatch = watchDirs(this.#dirs, () => this.#lookIn(SETTLE_MS))
-    this.#tell()
     this.#update()
     this.#lookIn(this.#lookEveryMs)
   }

@@ -1,10 +1,15 @@
 /** When a run's disk counts as full, from one look to the next. Pure. */
+import { MIB } from "../../schema/container.ts"
 import type { Usage } from "./space.ts"
 
-/** A writer that was refused has left less than this free, in bytes or in files; the very last block is rarely taken. */
+/**
+ * A writer that was refused has left less than this free. Never all is taken: ext4 stops some tens of blocks short, so that
+ * what was accepted can be written for sure.
+ */
+const FULL_BYTES = MIB
 const FULL_SHARE = 0.001
-/** One filling is over once this much is free again: then the next is news. */
-const EMPTIER_SHARE = 0.05
+/** One filling is over once so many times more is free again: then the next is news. */
+const EMPTIER = 4
 
 export interface Fill {
   /** What is used up, told already; null for nothing. */
@@ -13,15 +18,15 @@ export interface Fill {
 
 /** The state after a look, and whether it is news. */
 export function look(before: Fill, usage: Usage): { readonly fill: Fill; readonly news: boolean } {
-  const bytes = usage.freeBytes / usage.totalBytes
-  // Some file systems number no inodes.
-  const files = usage.files === 0 ? 1 : usage.freeFiles / usage.files
-  if (before.full !== null) {
-    const emptier = Math.min(bytes, files) >= EMPTIER_SHARE
-    return { fill: emptier ? { full: null } : before, news: false }
-  }
-  const full = bytes < FULL_SHARE ? "bytes" : files < FULL_SHARE ? "files" : null
+  if (before.full !== null) return { fill: usedUp(usage, EMPTIER) === null ? { full: null } : before, news: false }
+  const full = usedUp(usage, 1)
   return { fill: { full }, news: full !== null }
+}
+
+function usedUp({ totalBytes, freeBytes, files, freeFiles }: Usage, margin: number): Fill["full"] {
+  if (freeBytes < Math.max(FULL_BYTES, totalBytes * FULL_SHARE) * margin) return "bytes"
+  // Some file systems number no inodes.
+  return files > 0 && freeFiles < files * FULL_SHARE * margin ? "files" : null
 }
 
 export function sentence(full: "bytes" | "files", { totalBytes, files }: Usage): string {

@@ -3,23 +3,38 @@
  * root by itself; this is the second lock, and the only limit on size. Pure.
  *
  * Device nodes are not refused, for many base images carry a handful: their paths are told, and they are taken away after
- * unpacking. Roots are mounted without devices anyway.
+ * unpacking. Roots are mounted without devices anyway. Set-uid bits and file capabilities stay, for every distribution has
+ * them: roots are mounted nosuid and processes gain no privileges (no_new_privs), so neither means anything here.
  */
+import { SeenLinks } from "./links.ts"
 import type { TarEntry } from "./tar-reader.ts"
 
 export interface ScanLimits {
   readonly maxBytes: number
   readonly maxEntries: number
+  /** Of an archive to its packed form, once the archive is larger than `freeRatioBytes`. */
+  readonly maxRatio: number
+  readonly freeRatioBytes: number
 }
 
-/** Images of many gigabytes exist (models, CUDA); one of a million files already takes a minute to unpack. */
-export const SCAN_LIMITS: ScanLimits = { maxBytes: 32 * 1024 ** 3, maxEntries: 1_000_000 }
+/**
+ * Images of many gigabytes exist (models, CUDA); one of a million files already takes a minute to unpack. Real layers pack 2
+ * to 20 to 1, and gzip cannot do better than 1,032 to 1.
+ */
+export const SCAN_LIMITS: ScanLimits = {
+  maxBytes: 32 * 1024 ** 3,
+  maxEntries: 1_000_000,
+  maxRatio: 200,
+  freeRatioBytes: 256 * 1024 ** 2,
+}
 /** A tenant's user namespace has ids 0 to 65,535: a greater one would belong to nobody in it. */
 const MAX_ID = 65_535
 const MAX_COMPONENT_BYTES = 255
-const MAX_PATH_BYTES = 4_096
-/** The runtime mounts over these: a link here would turn its mount towards another place. */
-const MOUNT_TARGETS: ReadonlySet<string> = new Set(["dev", "proc", "sys"])
+/** The kernel takes 4,096, of which the store's own path is a part. */
+const MAX_PATH_BYTES = 2_048
+/** Trees of modules within modules come to some 60. */
+const MAX_DEPTH = 256
+export const MOUNT_TARGETS: ReadonlySet<string> = new Set(["dev", "proc", "sys"])
 const WHITEOUT = ".wh."
 const OPAQUE = ".wh..wh..opq"
 /** What a file takes at least on disk, and what a directory or link costs. */
@@ -32,6 +47,7 @@ export class Prescan {
   #bytes = 0
   #entries = 0
   readonly #devices: string[] = []
+  readonly #links = new SeenLinks()
 
   constructor(limits: ScanLimits = SCAN_LIMITS) {
     this.#limits = limits
@@ -56,25 +72,40 @@ export class Prescan {
     if (this.#entries > this.#limits.maxEntries) return { kind: "too_large", why: `more than ${this.#limits.maxEntries} files` }
     if (this.#bytes > this.#limits.maxBytes)
       return { kind: "too_large", why: `more than ${this.#limits.maxBytes} bytes unpacked` }
-    const why = objection(entry)
+    const components = componentsOf(entry.path)
+    const place = this.#links.placeOf(components)
+    if (place === null) return { kind: "refused", why: "a path goes through links without end" }
+    const why = objection(entry, components) ?? objectionToPlace(entry, place)
     if (why !== null) return { kind: "refused", why }
-    if (entry.type === "device") this.#devices.push(componentsOf(entry.path).join("/"))
+    if (entry.type === "device") this.#devices.push(...new Set([components.join("/"), place.join("/")]))
+    if (entry.type === "symlink") this.#links.add(place, entry.target)
     return null
   }
+
+  /** `unpacked` bytes of one layer's archive came out of `packed` bytes; null when that is no bomb. */
+  seeRatio(unpacked: number, packed: number): Verdict | null {
+    const { maxRatio, freeRatioBytes } = this.#limits
+    if (unpacked <= Math.max(freeRatioBytes, packed * maxRatio)) return null
+    return { kind: "too_large", why: `a layer unpacks to more than ${maxRatio} times its size` }
+  }
+}
+
+/** The runtime mounts over some places: a link there, however the archive gets it there, would turn the mount elsewhere. */
+function objectionToPlace(entry: TarEntry, place: readonly string[]): string | null {
+  const [top = ""] = place
+  return place.length === 1 && MOUNT_TARGETS.has(top) && entry.type !== "directory" ? `/${top} is not a directory` : null
 }
 
 const componentsOf = (path: string) => path.split("/").filter((part) => part !== "" && part !== ".")
 
 /** Why an entry may not be unpacked, in words for the image's maker; null when it may. */
-function objection(entry: TarEntry): string | null {
-  const components = componentsOf(entry.path)
+function objection(entry: TarEntry, components: readonly string[]): string | null {
   if (components.includes("..")) return "an entry's path climbs out of the image"
   if (Buffer.byteLength(entry.path) > MAX_PATH_BYTES) return "an entry's path is too long"
+  if (components.length > MAX_DEPTH) return `directories are more than ${MAX_DEPTH} deep`
   if (components.some((part) => Buffer.byteLength(part) > MAX_COMPONENT_BYTES)) return "an entry's name is too long"
   if (components.length === 0 && entry.type !== "directory") return "an entry replaces the root itself"
   if (entry.uid > MAX_ID || entry.gid > MAX_ID) return `a file belongs to an id above ${MAX_ID}`
-  const [top = ""] = components
-  if (components.length === 1 && MOUNT_TARGETS.has(top) && entry.type !== "directory") return `/${top} is not a directory`
   return objectionToWhiteout(components) ?? objectionToTarget(entry, components)
 }
 

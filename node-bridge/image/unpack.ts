@@ -11,8 +11,8 @@ import { createGunzip } from "node:zlib"
 import { corrupt, faultOf, refused, tooLarge, wrongArchitecture } from "./faults.ts"
 import type { Descriptor, Manifest, ParsedConfig } from "./manifest.ts"
 import { DocumentError, MAX_DOCUMENT_BYTES, parseConfig, parseIndex, parseManifest } from "./manifest.ts"
-import type { ScanLimits } from "./prescan.ts"
-import { Prescan } from "./prescan.ts"
+import type { ScanLimits, Verdict } from "./prescan.ts"
+import { MOUNT_TARGETS, Prescan } from "./prescan.ts"
 import { LAYOUT_TAG, nodePlatform, tool } from "./source.ts"
 import { TarError, TarReader } from "./tar-reader.ts"
 
@@ -21,7 +21,6 @@ const SPARE_DISK_BYTES = 256 * 1024 ** 2
 /** umoci unpacks some 80 MB/s here; an image at the size limit on a slow disk takes minutes. */
 const UNPACK_TIMEOUT_MS = 20 * 60 * 1000
 const GUNZIP_CHUNK_BYTES = 256 * 1024
-const MOUNT_TARGETS = ["dev", "proc", "sys"] as const
 
 export interface Unpacked extends ParsedConfig {
   /** The digest of the manifest in the layout; conversion and re-compression change it from the registry's. */
@@ -71,13 +70,17 @@ async function readDocuments(layout: string): Promise<{ layoutDigest: string; ma
 
 async function scanLayer(scan: Prescan, path: string, layer: Descriptor, signal: AbortSignal): Promise<void> {
   const reader = new TarReader()
+  const heed = (verdict: Verdict | null) => {
+    if (verdict !== null) throw verdict.kind === "refused" ? refused(verdict.why) : tooLarge(verdict.why)
+  }
+  const packed = (await lstat(path)).size
+  let unpacked = 0
   const look = async (chunks: AsyncIterable<Buffer>) => {
-    for await (const chunk of chunks)
-      for (const entry of reader.push(chunk)) {
-        const verdict = scan.see(entry)
-        if (verdict === null) continue
-        throw verdict.kind === "refused" ? refused(verdict.why) : tooLarge(verdict.why)
-      }
+    for await (const chunk of chunks) {
+      unpacked += chunk.length
+      heed(scan.seeRatio(unpacked, packed))
+      for (const entry of reader.push(chunk)) heed(scan.see(entry))
+    }
     reader.end()
   }
   try {

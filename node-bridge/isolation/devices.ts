@@ -1,6 +1,6 @@
 /**
  * The device nodes that a process can reach by name, seen through its root, and what its cgroup lets it do with each. Only
- * names in `/dev` itself and mount points below it are looked at: a container cannot make a node, so every other one was
+ * nodes in `/dev` itself and mount points below it are looked at: a container cannot make a node, so every other one was
  * mounted. No name that a container could have made is followed.
  */
 import { lstatSync, opendirSync } from "node:fs"
@@ -16,8 +16,9 @@ const UNREAD = "unread"
 
 export function readDevices(root: string, mountPoints: readonly string[], rules: string | null): Isolation["devices"] {
   const parsed = rules === null ? null : parseDeviceRules(rules)
-  const below = mountPoints.filter((target) => target.startsWith("/dev/") && target.indexOf("/", "/dev/".length) > 0)
-  return [...nodesIn(root), ...below].flatMap((path) => {
+  // A node that is bound over a file is a file to whoever lists the directory.
+  const mounted = mountPoints.filter((target) => target.startsWith("/dev/"))
+  return [...new Set([...nodesIn(root), ...mounted])].sort().flatMap((path) => {
     const stats = look(join(root, path))
     if (stats === null || !(stats.isCharacterDevice() || stats.isBlockDevice())) return []
     const type = stats.isBlockDevice() ? ("b" as const) : ("c" as const)

@@ -10,12 +10,14 @@ import type { DeviceOptions } from "../device/registry.ts"
 import { openDisks } from "../disk/open.ts"
 import type { DiskOptions } from "../disk/open.ts"
 import { DiskWatch } from "../disk/watch.ts"
+import type { DiskWatchOptions } from "../disk/watch.ts"
 import { Profile } from "../../schema/container.ts"
 import type { Feature } from "../../schema/features.ts"
 import { DirectoryImageStore } from "../image/store.ts"
 import type { ImageStoreOptions } from "../image/store.ts"
 import type { Log } from "../log.ts"
 import { explain } from "../log.ts"
+import type { IsolationWatchOptions } from "../isolation/watch.ts"
 import { CreateNamespaces } from "../mount/create-namespaces.ts"
 import { StoredIdRanges } from "../mount/id-ranges.ts"
 import { IdmappedRoots } from "../mount/root-mounts.ts"
@@ -61,8 +63,10 @@ export interface OciControllerOptions {
   /** How long registries may take, and where they may be; the store's own defaults where absent. */
   readonly registries?: Pick<ImageStoreOptions, "resolveTimeoutMs" | "pullTimeoutMs" | "loopbackRegistries">
   readonly network?: Omit<PoolOptions, "stateDir">
-  readonly disks?: Omit<DiskOptions, "dir">
+  readonly disks?: Omit<DiskOptions, "dir"> & Pick<DiskWatchOptions, "everyMs">
   readonly devices?: DeviceOptions
+  /** When live runs are looked at; the watch's own default where absent. */
+  readonly isolationWatch?: Pick<IsolationWatchOptions, "everyMs" | "firstLookMs">
   readonly log: Log
   /** Programs to use in place of those that are found. */
   readonly tools?: Readonly<Partial<Record<ToolName, string>>>
@@ -99,16 +103,18 @@ export async function createOciController(options: OciControllerOptions): Promis
       authFile: options.authFile ?? null,
       ...options.registries,
     }))
+  const disks = await openDisks({ dir: join(host.stateDir, "disks"), ...options.disks })
   const network = await NamespacePool.open({ ...options.network, stateDir: host.stateDir })
   for (const note of network.notes) log.info(note)
-  const disks = await openDisks({ dir: join(host.stateDir, "disks"), ...options.disks })
   const happenings = new Happenings()
   const diskWatch = new DiskWatch({
     stateDir: host.stateDir,
     log,
     notice: (notice) => happenings.notice(notice),
     condition: (condition) => happenings.setCondition(condition),
+    ...options.disks,
   })
+  await diskWatch.look()
   const devices = await DeviceRegistry.open(options.devices ?? {}, host.stateDir, happenings, log)
   const used = runtimes.chosen.map(([profile, name]) => [profile, useRuntime(name, layout, host)] as const)
   const controller = new OciController(
@@ -128,6 +134,7 @@ export async function createOciController(options: OciControllerOptions): Promis
       devices,
       log,
       versions,
+      ...(options.isolationWatch && { isolationWatch: options.isolationWatch }),
       parts: {
         images,
         ranges,

@@ -5,7 +5,10 @@ import { join } from "node:path"
 import { afterEach, beforeEach, expect, test } from "vitest"
 import { ImageDisks, POOLED_BYTES } from "../../node-bridge/disk/image-disks.ts"
 import { openDisks } from "../../node-bridge/disk/open.ts"
+import { DiskWatch } from "../../node-bridge/disk/watch.ts"
+import { silentLog } from "../../node-bridge/log.ts"
 import { ProjectDisks } from "../../node-bridge/disk/project-disks.ts"
+import type { Condition } from "../../schema/protocol.ts"
 import { formatId } from "../../schema/ids.ts"
 import { temporaryFolder } from "../support/images.ts"
 import { loopsOf } from "../support/leftovers.ts"
@@ -146,4 +149,27 @@ test("a file system that keeps no project quota is found out by trying, and imag
   const disks = await openDisks({ dir, poolSize: 1 })
   expect(disks.kind).toBe("image")
   await disks.close()
+})
+
+test("a host whose disk runs low says so once, and once more when it has space again", async () => {
+  const told: Condition[] = []
+  const watch = new DiskWatch({
+    stateDir: host,
+    log: silentLog,
+    notice: () => {},
+    condition: (condition) => void told.push(condition),
+    everyMs: 3_600_000,
+  })
+  const look = async () => {
+    await watch.look()
+    return told.map(({ accepting }) => accepting)
+  }
+  expect(await look()).toEqual([])
+  writeFileSync(join(host, "images"), Buffer.alloc(250 * MIB))
+  expect(await look()).toEqual([false])
+  expect(await look()).toEqual([false])
+  expect(told[0]?.reason).toMatchObject({ code: "disk_pressure", message: expect.stringContaining("6 MiB") })
+  rmSync(join(host, "images"))
+  expect(await look()).toEqual([false, true])
+  watch.close()
 })

@@ -3,6 +3,7 @@ import { createHash } from "node:crypto"
 import { existsSync, lstatSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest"
+import { SCAN_LIMITS } from "../../node-bridge/image/prescan.ts"
 import { DirectoryImageStore } from "../../node-bridge/image/store.ts"
 import type { ImageStoreOptions } from "../../node-bridge/image/store.ts"
 import { formatId } from "../../schema/ids.ts"
@@ -186,7 +187,7 @@ describe("what an image brings along", () => {
 
   it("is refused when it is too large, before it is unpacked", async () => {
     const { reference } = await pushed({ layers: [tarArchive(tarEntry({ path: "zeros", data: Buffer.alloc(4_000_000) }))] })
-    const store = await openStore({ limits: { maxBytes: 3_000_000, maxEntries: 1_000 } })
+    const store = await openStore({ limits: { ...SCAN_LIMITS, maxBytes: 3_000_000 } })
     await expect(store.ensure(reference, null, never)).rejects.toMatchObject({
       reason: { code: "image_too_large" },
       retryable: false,

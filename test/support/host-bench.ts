@@ -54,7 +54,7 @@ export async function openHostBench(
       log: silentLog,
       images,
       network: { size: 2 },
-      disks: { poolSize: 1 },
+      disks: { poolSize: 1, everyMs: 100 },
       ...rest,
     })
   const host = hostPaths(stateDir)

@@ -48,7 +48,9 @@ export interface TestTenant {
 
 export async function openPlatform(options: Partial<PlatformOptions> = {}): Promise<TestPlatform> {
   const state = options.state ?? temporaryFolder("platform")
-  const platform = await startPlatform({ port: 0, runtime: "crun", ...options, state })
+  // One self-test is enough for most; a file that needs both profiles says so.
+  const bridgeArgs = ["--profiles", "hardened", ...(options.bridgeArgs ?? [])]
+  const platform = await startPlatform({ port: 0, runtime: "crun", ...options, bridgeArgs, state })
   return {
     platform,
     state,

@@ -21,6 +21,12 @@ describe("the bridge's configuration", () => {
     expect(config).toMatchObject({ labels: { region: "eu", note: "a=b" }, capacity: { cpus: 1.5 } })
   })
 
+  it("takes the profiles to offer, and refuses what is none", () => {
+    expect(readConfig(GOOD, {})).not.toHaveProperty("profiles", expect.anything())
+    expect(readConfig([...GOOD, "--profiles", "hardened,sandboxed"], {})).toMatchObject({ profiles: ["hardened", "sandboxed"] })
+    expect(() => readConfig([...GOOD, "--profiles", "open"], {})).toThrow(/--profiles takes hardened, sandboxed/)
+  })
+
   it("promises the disk once, unless the operator bets on more", () => {
     expect(readConfig(GOOD, {})).toMatchObject({ diskOvercommit: 1 })
     expect(readConfig([...GOOD, "--disk-overcommit", "2.5"], {})).toMatchObject({ diskOvercommit: 2.5 })
@@ -32,6 +38,25 @@ describe("the bridge's configuration", () => {
       providerRanges: ranges,
     })
     expect(readConfig(GOOD, {})).toMatchObject({ providerRanges: [] })
+  })
+
+  it("takes device descriptions, hooks and programs by absolute paths", () => {
+    const args = [
+      "--cdi-dir",
+      "/etc/cdi",
+      "--cdi-dir",
+      "/srv/cdi",
+      "--cdi-hook",
+      "/usr/bin/hook",
+      "--device-scrub",
+      "/usr/bin/scrub",
+    ]
+    expect(readConfig([...GOOD, ...args], {})).toMatchObject({
+      cdiDirs: ["/etc/cdi", "/srv/cdi"],
+      cdiHooks: ["/usr/bin/hook"],
+      deviceScrub: "/usr/bin/scrub",
+    })
+    expect(() => readConfig([...GOOD, "--device-scrub", "scrub"], {})).toThrow("--device-scrub must be an absolute path.")
   })
 
   it("takes plain http to this machine alone", () => {

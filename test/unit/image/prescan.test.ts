@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest"
-import { Prescan } from "../../../node-bridge/image/prescan.ts"
+import { Prescan, SCAN_LIMITS } from "../../../node-bridge/image/prescan.ts"
 import type { TarEntry } from "../../../node-bridge/image/tar-reader.ts"
 
 const anEntry = (parts: Partial<TarEntry> = {}): TarEntry => ({
@@ -50,13 +50,63 @@ describe("the look through an image", () => {
     ["files inside a whiteout", { path: "a/.wh.b/c" }],
     ["an owner outside the tenant's ids", { uid: 65_536 }],
     ["a group outside the tenant's ids", { gid: 70_000 }],
+    ["directories deeper than anybody needs", { path: "d/".repeat(300) }],
+    ["a path longer than the kernel takes below the store", { path: `${"a".repeat(200)}/`.repeat(11) }],
     ["a name that no file system takes", { path: "a".repeat(256) }],
   ] as const)("refuses %s", (_what, parts) => {
     expect(verdict(parts)).toMatchObject({ kind: "refused" })
   })
 
+  it.each([
+    ["through a link to the root", [["a", "/"]], "a/dev"],
+    ["through a link upwards", [["usr/up", ".."]], "usr/up/proc"],
+    [
+      "through links one after another",
+      [
+        ["x", "y/z"],
+        ["y/z", ".."],
+        ["a", "x"],
+      ],
+      "a/sys",
+    ],
+    [
+      "through a link that lies behind a link",
+      [
+        ["a", "/b"],
+        ["a/c", "/"],
+      ],
+      "b/c/dev",
+    ],
+  ] as const)("refuses a mount point that is brought in %s", (_what, links, path) => {
+    const scan = new Prescan()
+    for (const [name, target] of links) expect(scan.see(anEntry({ path: name, type: "symlink", target, size: 0 }))).toBeNull()
+    expect(scan.see(anEntry({ path, type: "symlink", target: "tmp" }))).toMatchObject({ kind: "refused" })
+    expect(scan.see(anEntry({ path, type: "directory" }))).toBeNull()
+  })
+
+  it("follows links no longer than the kernel does", () => {
+    const scan = new Prescan()
+    scan.see(anEntry({ path: "a", type: "symlink", target: "b" }))
+    scan.see(anEntry({ path: "b", type: "symlink", target: "a" }))
+    expect(scan.see(anEntry({ path: "a/file" }))).toMatchObject({ kind: "refused", why: expect.stringContaining("without end") })
+  })
+
+  it("lets files pass that lie behind links, as in every root with /bin in /usr", () => {
+    const scan = new Prescan()
+    scan.see(anEntry({ path: "bin", type: "symlink", target: "usr/bin" }))
+    scan.see(anEntry({ path: "dev", type: "directory" }))
+    for (const path of ["bin/sh", "dev/console", "bin/dev"]) expect(scan.see(anEntry({ path }))).toBeNull()
+  })
+
+  it("takes an archive that grows without measure for a bomb, whatever is in it", () => {
+    const scan = new Prescan({ ...SCAN_LIMITS, maxRatio: 100, freeRatioBytes: 1_000 })
+    expect(scan.seeRatio(1_000, 1)).toBeNull()
+    expect(scan.seeRatio(100_000, 1_000)).toBeNull()
+    expect(scan.seeRatio(100_001, 1_000)).toMatchObject({ kind: "too_large" })
+  })
+
   it("counts bytes as the disk does, and stops at the limit", () => {
-    const scan = new Prescan({ maxBytes: 16_384, maxEntries: 100 })
+    const scan = new Prescan({ ...SCAN_LIMITS, maxBytes: 16_384 })
     expect(scan.see(anEntry({ size: 1 }))).toBeNull()
     expect(scan.see(anEntry({ type: "directory", size: 0 }))).toBeNull()
     expect(scan.bytes).toBe(8_192)
@@ -64,7 +114,7 @@ describe("the look through an image", () => {
   })
 
   it("counts entries, for a million empty files are a bomb too", () => {
-    const scan = new Prescan({ maxBytes: 1e9, maxEntries: 2 })
+    const scan = new Prescan({ ...SCAN_LIMITS, maxEntries: 2 })
     expect([1, 2, 3].map(() => scan.see(anEntry({ size: 0 }))?.kind)).toEqual([undefined, undefined, "too_large"])
   })
 
@@ -72,5 +122,8 @@ describe("the look through an image", () => {
     const scan = new Prescan()
     expect(scan.see(anEntry({ path: "./dev/null", type: "device" }))).toBeNull()
     expect(scan.devices).toEqual(["dev/null"])
+    scan.see(anEntry({ path: "a", type: "symlink", target: "/etc" }))
+    scan.see(anEntry({ path: "a/disk", type: "device" }))
+    expect(scan.devices).toEqual(["dev/null", "a/disk", "etc/disk"])
   })
 })
