@@ -24,13 +24,15 @@ export const ALLOWED_GROUPS = {
   // Files by path and by descriptor. What may be reached is a matter of the mounts and of the user namespace. No sync and
   // syncfs: they write back what every tenant has in memory. `fadvise64` has conditions below.
   files: [
-    "access", "chdir", "chmod", "chown", "close", "close_range", "copy_file_range", "creat", "dup", "dup2", "dup3", "faccessat",
+    "access", "chdir", "chmod", "chown", "close", "close_range", "creat", "dup", "dup2", "dup3", "faccessat",
     "fallocate", "fchdir", "fchmod", "fchmodat", "fchown", "fchownat", "fcntl", "fdatasync", "flock", "fstat", "fstatfs",
     "fsync", "ftruncate", "getcwd", "getdents64", "lchown", "link", "linkat", "lseek", "lstat", "mkdir", "mkdirat", "newfstatat",
     "open", "openat", "pread64", "preadv", "pwrite64", "pwritev", "read", "readlink", "readlinkat", "readv", "rename", "renameat",
     "renameat2", "rmdir", "sendfile", "splice", "stat", "statfs", "statx", "symlink", "symlinkat", "sync_file_range", "truncate",
     "umask", "unlink", "unlinkat", "utimensat", "utimes", "write", "writev",
   ],
+  // Python asks for the names before it copies a file; values can be neither read nor set.
+  attributes: ["listxattr", "llistxattr"],
   // For FIFOs and sockets as files; the kernel refuses device nodes in a user namespace.
   special_files: ["mknod", "mknodat"],
   // Waiting for many things at once. No io_uring: it has its own door past this filter.
@@ -41,7 +43,7 @@ export const ALLOWED_GROUPS = {
   // Memory of the process itself; no userfaultfd, no remap_file_pages, no memfd_secret, nobody else's memory. No mincore:
   // tenants share an image's pages, and it tells which of them are in use.
   memory: [
-    "brk", "madvise", "memfd_create", "mlock", "mmap", "mprotect", "mremap", "msync", "munlock", "munmap",
+    "brk", "madvise", "memfd_create", "mmap", "mprotect", "mremap", "msync", "munmap",
   ],
   // Processes and threads. `clone` has a condition of its own below; no ptrace, no kcmp, no setns, no unshare.
   processes: [
@@ -103,29 +105,21 @@ export const CONDITIONAL_CALLS: readonly ConditionalCall[] = [
 
 export const EPERM = 1
 export const ENOSYS = 38
-export const EOPNOTSUPP = 95
 
-/** Calls that are refused with another error than EPERM, for callers know what to do then. A test holds that none is allowed. */
-export const REFUSED_WITH: readonly { readonly errno: number; readonly names: readonly string[] }[] = [
-  // As an older kernel, or one built without it: callers have another way. clone3's flags are where no filter can look,
-  // glibc then uses `clone`. preadv2 tells which pages of a shared file are in memory. membarrier interrupts every processor.
-  {
-    errno: ENOSYS,
-    names: [
-      "clone3", "epoll_pwait2", "execveat", "faccessat2", "io_uring_setup", "membarrier", "mlock2", "mq_getsetattr", "mq_notify",
-      "mq_open", "mq_timedreceive", "mq_timedsend", "mq_unlink", "openat2", "pidfd_open", "pidfd_send_signal", "preadv2",
-      "pwritev2", "rseq",
-    ],
-  },
-  // As a file system without extended attributes: cp, tar and their like then leave them out without a word.
-  {
-    errno: EOPNOTSUPP,
-    names: [
-      "fgetxattr", "flistxattr", "fremovexattr", "fsetxattr", "getxattr", "lgetxattr", "listxattr", "llistxattr",
-      "lremovexattr", "lsetxattr", "removexattr", "setxattr",
-    ],
-  },
-] // prettier-ignore
+/**
+ * Answered ENOSYS, as an older kernel or one built without them would: callers then have another way. The rest of what is not
+ * allowed is EPERM.
+ *
+ * clone3: its flags are where no filter can look, and glibc then uses `clone`. preadv2 tells which pages of a shared file are in
+ * memory. membarrier interrupts every processor. Where file systems have no attributes, cp and tar leave them out and libacl
+ * makes do with the mode.
+ */
+export const ABSENT_CALLS = [
+  "clone3", "copy_file_range", "epoll_pwait2", "execveat", "faccessat2", "fgetxattr", "flistxattr", "fremovexattr", "fsetxattr",
+  "getxattr", "io_uring_setup", "lgetxattr", "lremovexattr", "lsetxattr", "membarrier", "mlock2", "mq_getsetattr", "mq_notify",
+  "mq_open", "mq_timedreceive", "mq_timedsend", "mq_unlink", "openat2", "pidfd_open", "pidfd_send_signal", "preadv2", "pwritev2",
+  "removexattr", "rseq", "setxattr",
+] as const // prettier-ignore
 
 /**
  * Numbers above this one, of calls newer than this list, are answered ENOSYS as an older kernel would. Anything else that
@@ -138,7 +132,7 @@ export const allowedNames = (): string[] => Object.values(ALLOWED_GROUPS).flat()
 export interface Rules {
   readonly plain: readonly string[]
   readonly conditional: readonly ConditionalCall[]
-  readonly refusedWith: typeof REFUSED_WITH
+  readonly absent: readonly string[]
 }
 
 /** The list without what a tenant gives up as well. Nothing can be added to it. */
@@ -147,13 +141,13 @@ export function narrowed(deny: readonly string[]): Rules {
   return {
     plain: allowedNames().filter((name) => !denied.has(name)),
     conditional: CONDITIONAL_CALLS.filter(({ name }) => !denied.has(name)),
-    refusedWith: REFUSED_WITH,
+    absent: ABSENT_CALLS,
   }
 }
 
 /** The list as `linux.seccomp` of the OCI runtime specification, for runtimes that compile it themselves. */
 export function seccompForRuntime(architecture: "amd64" | "arm64", deny: readonly string[]) {
-  const { plain, conditional, refusedWith } = narrowed(deny)
+  const { plain, conditional, absent } = narrowed(deny)
   return {
     defaultAction: "SCMP_ACT_ERRNO",
     defaultErrnoRet: EPERM,
@@ -167,7 +161,7 @@ export function seccompForRuntime(architecture: "amd64" | "arm64", deny: readonl
           test === "equal" ? { index, value, op: "SCMP_CMP_EQ" } : { index, value, valueTwo: 0, op: "SCMP_CMP_MASKED_EQ" },
         ),
       })),
-      ...refusedWith.map(({ errno, names }) => ({ names: [...names], action: "SCMP_ACT_ERRNO", errnoRet: errno })),
+      { names: absent, action: "SCMP_ACT_ERRNO", errnoRet: ENOSYS },
     ],
   } as const
 }

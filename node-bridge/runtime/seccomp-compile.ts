@@ -43,7 +43,7 @@ export function unknownCalls(names: readonly string[]): string[] {
 }
 
 /** A filter as the kernel takes it: an array of `struct sock_filter`, eight bytes each. */
-export function compileSeccomp(scratchDir: string, { plain, conditional, refusedWith }: Rules): Buffer {
+export function compileSeccomp(scratchDir: string, { plain, conditional, absent }: Rules): Buffer {
   const context: unknown = init(errno(EPERM))
   if (context === null) throw new Error("libseccomp: no context")
   const file = join(scratchDir, `seccomp-${process.pid}.bpf`)
@@ -56,7 +56,7 @@ export function compileSeccomp(scratchDir: string, { plain, conditional, refused
     }
     for (const name of plain) add(name, ALLOW, [])
     for (const { name, when } of conditional) add(name, ALLOW, when)
-    for (const { errno: code, names } of refusedWith) for (const name of names) add(name, errno(code), [])
+    for (const name of absent) add(name, errno(ENOSYS), [])
     const fd = openSync(file, "w", 0o600)
     try {
       checked("export", exportBpf(context, fd))
