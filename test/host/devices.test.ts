@@ -2,15 +2,16 @@
  * Real devices in real containers: /dev/kvm, /dev/fuse and /dev/net/tun under names of the test's own, described by CDI
  * files. One bridge for all of them; each device is one test's.
  */
-import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import type { Assignment, Notice } from "../../schema/protocol.ts"
-import { buildDeviceProbe, describeDevices, makeNodeOf } from "../support/devices.ts"
+import { describeDevices, makeNodeOf } from "../support/devices.ts"
 import type { RealDevice } from "../support/devices.ts"
 import { never, openHostBench } from "../support/host-bench.ts"
 import type { HostBench } from "../support/host-bench.ts"
 import { temporaryFolder } from "../support/images.ts"
+import { buildProbe } from "../support/probes.ts"
 import { waitFor } from "../support/wait-for.ts"
 
 const dir = temporaryFolder("devices")
@@ -92,8 +93,7 @@ beforeAll(async () => {
     image: { env: ["PATH=/bin", "FROM_IMAGE=yes", "LD_PRELOAD=/tmp/evil.so"] },
   })
   listen()
-  buildDeviceProbe(join(dir, "build"))
-  copyFileSync(join(dir, "build", "devprobe"), join(bench.dir, "image", "bin", "devprobe"))
+  buildProbe("devices", join(bench.dir, "image", "bin", "devprobe"))
   mkdirSync(join(bench.dir, "image", "usr", "lib"), { recursive: true })
   symlinkSync("usr/lib", join(bench.dir, "image", "lib64"))
 })
@@ -271,12 +271,12 @@ describe("a device in use", () => {
   })
 })
 
-describe("a device that was used", () => {
-  const scrubs = () =>
-    readFileSync(join(dir, "scrubs"), "utf8")
-      .split("\n")
-      .filter((name) => name === named("scrubbed")).length
+const scrubs = () =>
+  readFileSync(join(dir, "scrubs"), "utf8")
+    .split("\n")
+    .filter((name) => name === named("scrubbed")).length
 
+describe("a device that was used", () => {
   it("is nobody's until it was scrubbed, also when the bridge dies in between", async () => {
     const first = await bench.up(withDevices(bench.shell("sleep 100"), "scrubbed"))
     expect(shown("scrubbed")).toMatchObject({ healthy: true })

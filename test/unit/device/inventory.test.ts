@@ -164,12 +164,12 @@ describe("what a container gets with a device", () => {
   })
 })
 
-describe("the whole that a slice is a part of", () => {
-  const parents = (kind: string, devices: object[]) =>
-    Object.fromEntries(
-      [...read(file(aSpec({ kind, devices }))).devices.values()].map(({ name, parent }) => [name.split("=")[1], parent]),
-    )
+const parents = (kind: string, devices: object[]) =>
+  Object.fromEntries(
+    [...read(file(aSpec({ kind, devices }))).devices.values()].map(({ name, parent }) => [name.split("=")[1], parent]),
+  )
 
+describe("the whole that a slice is a part of", () => {
   it("is what its annotation says", () => {
     const half = device("half", undefined, { annotations: { "berth.parent": "d0" } })
     expect(parents("any.example/card", [device("d0"), half])).toEqual({ d0: null, half: "any.example/card=d0" })
