@@ -8,6 +8,9 @@ import { waitFor } from "./wait-for.ts"
 
 const call = promisify(execFile)
 
+/** Debian's own: whatever else is called python3 on the machine starts four times as slowly. */
+const PYTHON = "/usr/bin/python3"
+
 /** Runs a program in the namespace; null when it failed, and what it printed otherwise. */
 export async function within(netns: string, ...argv: string[]): Promise<string | null> {
   try {
@@ -19,7 +22,7 @@ export async function within(netns: string, ...argv: string[]): Promise<string |
 
 /** Whether a TCP connection from the namespace to the address is answered. */
 export const reaches = async (netns: string, address: string, port: number) =>
-  (await within(netns, "busybox", "nc", "-w", "1", address, String(port))) !== null
+  (await within(netns, "sh", "-c", 'exec busybox nc -w 1 "$0" "$1" </dev/null', address, String(port))) !== null
 
 export interface Server {
   stop(): Promise<void>
@@ -49,7 +52,7 @@ export async function collectDatagrams(netns: string, port: number): Promise<Ser
 import socket, sys
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("0.0.0.0", ${port})); print("ready", flush=True)
 while True: print(s.recv(100).decode(), flush=True)`
-  const child = spawn("nsenter", [`--net=${netns}`, "python3", "-c", script], { stdio: ["ignore", "pipe", "ignore"] })
+  const child = spawn("nsenter", [`--net=${netns}`, PYTHON, "-c", script], { stdio: ["ignore", "pipe", "ignore"] })
   let seen = ""
   child.stdout.on("data", (chunk: Buffer) => (seen += chunk.toString()))
   await waitFor("the collector", () => seen.includes("ready"))
@@ -60,7 +63,7 @@ while True: print(s.recv(100).decode(), flush=True)`
 export const sendDatagram = (netns: string, source: string, to: string, port: number, text: string) =>
   within(
     netns,
-    "python3",
+    PYTHON,
     "-c",
     `
 import socket
@@ -96,5 +99,104 @@ export async function elsewhere(link: string, network: string): Promise<Elsewher
       closeSync(fd)
       await call("ip", ["link", "delete", link]).catch(() => {})
     },
+  }
+}
+
+/** Runs a Python script in the namespace until it is stopped; `lines` is what it printed so far. */
+export async function script(netns: string, source: string, ...args: string[]): Promise<Server & { lines(): string[] }> {
+  const child = spawn("nsenter", [`--net=${netns}`, PYTHON, "-u", "-c", source, ...args], {
+    stdio: ["ignore", "pipe", "ignore"],
+  })
+  let seen = ""
+  child.stdout.on("data", (chunk: Buffer) => (seen += chunk.toString()))
+  return { lines: () => seen.split("\n").filter((line) => line !== ""), stop: () => ended(child) }
+}
+
+/** Sends back what it is sent: each TCP connection's bytes, and each datagram. */
+export async function echoes(netns: string, port: number): Promise<Server> {
+  const server = await script(
+    netns,
+    `
+import socket, sys, threading
+port = int(sys.argv[1])
+tcp = socket.socket(); tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); tcp.bind(("0.0.0.0", port)); tcp.listen(64)
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); udp.bind(("0.0.0.0", port))
+def datagrams():
+    while True:
+        data, sender = udp.recvfrom(2000); udp.sendto(data, sender)
+def serve(one):
+    try:
+        while data := one.recv(65536): one.sendall(data)
+    except OSError: pass
+threading.Thread(target=datagrams, daemon=True).start()
+print("ready")
+while True: threading.Thread(target=serve, args=(tcp.accept()[0],), daemon=True).start()`,
+    String(port),
+  )
+  await waitFor("the echo server", () => server.lines().includes("ready"))
+  return server
+}
+
+/** A TCP connection that says a word ten times a second and prints each that comes back; `ended` when it was cut. */
+export const conversation = (netns: string, address: string, port: number) =>
+  script(
+    netns,
+    `
+import socket, sys, time
+try:
+    one = socket.create_connection((sys.argv[1], int(sys.argv[2])), 2)
+    one.settimeout(2)
+    while True:
+        one.sendall(b"word"); one.recv(100); print("heard"); time.sleep(0.1)
+except OSError as error: print("ended", error)`,
+    address,
+    String(port),
+  )
+
+/** Whether a datagram to an echoing port comes back. */
+export const datagramReturns = async (netns: string, address: string, port: number) =>
+  (await within(
+    netns,
+    PYTHON,
+    "-c",
+    `
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(0.5); s.connect(("${address}", ${port})); s.send(b"x"); s.recv(10)`,
+  )) !== null
+
+export const pings = async (netns: string, address: string) =>
+  (await within(netns, "busybox", "ping", "-c", "1", "-W", "1", address)) !== null
+
+/** Sends as fast as it goes from one namespace to another; bytes per second that arrived, after the start's burst. */
+export async function throughput(from: string, to: string, address: string, port: number): Promise<number> {
+  const sink = await script(
+    to,
+    `
+import socket, sys, time
+s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("0.0.0.0", int(sys.argv[1]))); s.listen(1); print("ready")
+one, _ = s.accept()
+def read(seconds):
+    begin = time.monotonic(); count = 0
+    while time.monotonic() < begin + seconds: count += len(one.recv(65536))
+    return count / (time.monotonic() - begin)
+read(0.4)
+print(read(1.2))`,
+    String(port),
+  )
+  await waitFor("the sink", () => sink.lines().includes("ready"))
+  const source = await script(
+    from,
+    `
+import socket, sys
+s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 2)
+while True: s.send(b"x" * 65536)`,
+    address,
+    String(port),
+  )
+  try {
+    return Number(await waitFor("the figure", () => sink.lines()[1]))
+  } finally {
+    await source.stop()
+    await sink.stop()
   }
 }
