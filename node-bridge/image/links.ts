@@ -21,7 +21,7 @@ export class SeenLinks {
   }
 
   #follow(path: readonly string[]): string[] | null {
-    const ahead = [...path].reverse()
+    const ahead = path.toReversed()
     const place: string[] = []
     for (let links = 0; ;) {
       const part = ahead.pop()
@@ -37,7 +37,7 @@ export class SeenLinks {
       if (++links > MAX_LINKS) return null
       if (target.startsWith("/")) place.length = 0
       else place.pop()
-      ahead.push(...target.split("/").reverse())
+      ahead.push(...target.split("/").toReversed())
     }
   }
 }

@@ -68,11 +68,12 @@ async function readDocuments(layout: string): Promise<{ layoutDigest: string; ma
   }
 }
 
+function heed(verdict: Verdict | null): void {
+  if (verdict !== null) throw verdict.kind === "refused" ? refused(verdict.why) : tooLarge(verdict.why)
+}
+
 async function scanLayer(scan: Prescan, path: string, layer: Descriptor, signal: AbortSignal): Promise<void> {
   const reader = new TarReader()
-  const heed = (verdict: Verdict | null) => {
-    if (verdict !== null) throw verdict.kind === "refused" ? refused(verdict.why) : tooLarge(verdict.why)
-  }
   const packed = (await lstat(path)).size
   let unpacked = 0
   const look = async (chunks: AsyncIterable<Buffer>) => {
