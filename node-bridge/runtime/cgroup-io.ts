@@ -22,6 +22,21 @@ const LIMITS = Object.keys(V1_FILES) as Limit[]
 /** Given to every cgroup that asks for nothing. */
 const USUAL_WEIGHT = 100
 
+type Write = readonly [file: string, text: string]
+
+/** Pure: what to write into which file so that each of these disks (`MAJOR:MINOR`) has the limits, and the run its weight. */
+export function diskIoWrites(version: 1 | 2, io: DiskIo, disks: readonly string[]): Write[] {
+  const asked = LIMITS.flatMap((limit) => (io[limit] === undefined ? [] : [{ limit, value: io[limit] }]))
+  const limits = disks.flatMap((disk): Write[] => {
+    if (version === 1) return asked.map(({ limit, value }) => [V1_FILES[limit], `${disk} ${value}`])
+    const words = asked.map(({ limit, value }) => `${V2_KEYS[limit]}=${value}`)
+    return words.length === 0 ? [] : [["io.max", [disk, ...words].join(" ")]]
+  })
+  const weight: Write[] =
+    io.weight === undefined ? [] : [[version === 2 ? "io.bfq.weight" : "blkio.bfq.weight", String(io.weight)]]
+  return [...limits, ...weight]
+}
+
 /** `read` gives a file of the run's cgroup, null when it is not there. */
 export function readDiskIo(version: 1 | 2, read: (file: string) => string | null): DiskIo {
   const max = version === 2 ? (read("io.max") ?? "") : ""

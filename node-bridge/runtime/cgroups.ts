@@ -8,7 +8,7 @@ import { setTimeout as delay } from "node:timers/promises"
 import type { RunId } from "../../schema/ids.ts"
 import { cgroupPathOf } from "../oci/spec.ts"
 import type { DiskIo } from "../../schema/container.ts"
-import { readDiskIo } from "./cgroup-io.ts"
+import { diskIoWrites, readDiskIo } from "./cgroup-io.ts"
 import type { CgroupLayout } from "./cgroup-layout.ts"
 
 /** conmon does nothing but copy output; a container that floods its log burns this much of one processor and no more. */
@@ -77,6 +77,15 @@ export class Cgroups {
       memoryBytes: bounded(this.#read("memory", runId, "memory.limit_in_bytes")),
       memorySwapBytes: bounded(this.#read("memory", runId, "memory.memsw.limit_in_bytes")),
       pids: bounded(this.#read("pids", runId, "pids.max")),
+    }
+  }
+
+  /** Limits what the run reads and writes of these disks, by `MAJOR:MINOR`. Throws what the kernel says. */
+  limitIo(runId: RunId, io: DiskIo, disks: readonly string[]): void {
+    const dir = this.#dir("blkio", runId)
+    for (const [file, text] of diskIoWrites(this.layout.version, io, disks)) {
+      if (dir === null) throw new Error("the block controller is not mounted")
+      put(join(dir, file), text)
     }
   }
 

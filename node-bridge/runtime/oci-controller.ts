@@ -30,6 +30,7 @@ import { ownProcs, parseCgroupLayout } from "./cgroup-layout.ts"
 import type { CgroupLayout } from "./cgroup-layout.ts"
 import { Cgroups } from "./cgroups.ts"
 import type { Controller } from "./controller.ts"
+import { diskIoFeatures } from "./disk-io.ts"
 import { Happenings } from "./happenings.ts"
 import { MigrationLock } from "./migration-lock.ts"
 import { OciController } from "./oci-runs.ts"
@@ -157,12 +158,13 @@ export async function createOciController(options: OciControllerOptions): Promis
   await controller.recover()
   devices.begin()
 
+  const modules = [...OF_MODULES, ...diskIoFeatures(layout, host.stateDir)]
   for (const [profile, runtime] of runtimes.chosen) {
     try {
       const seen = await selfTest({ controller, profile, runtime, host, tools, versions })
       controller.profiles = [
         ...controller.profiles,
-        { name: profile, runtime, features: offeredFeatures(runtime, seen, OF_MODULES) },
+        { name: profile, runtime, features: offeredFeatures(runtime, seen, modules) },
       ]
     } catch (error) {
       log.error(`the self-test of the ${profile} profile failed: it is not offered`, { runtime, error: explain(error) })
@@ -174,7 +176,7 @@ export async function createOciController(options: OciControllerOptions): Promis
 }
 
 /** What is not for a self-test to see: the modules that do it say it of this host. */
-const OF_MODULES: readonly Feature[] = ["network", "disk_quota", "accelerators"]
+const OF_MODULES: readonly Feature[] = ["network", "bandwidth", "disk_quota", "accelerators"]
 
 /** One runtime for each profile that is wanted or can be had, and what of it the host lacks. */
 function chosenRuntimes(options: OciControllerOptions, missing: readonly ToolName[]) {

@@ -29,6 +29,7 @@ import { createUnderConmon } from "./conmon.ts"
 import { ControllerError } from "./controller.ts"
 import type { Controller, HostListener, Inspection, Outcome, Prepared, Started } from "./controller.ts"
 import type { Happenings } from "./happenings.ts"
+import { disksUnder } from "./disk-io.ts"
 import { readRecord, writeRecord } from "./host-record.ts"
 import type { HostRecord } from "./host-record.ts"
 import { rotateLog } from "./log-files.ts"
@@ -236,6 +237,9 @@ export class OciController implements Controller {
     const record = { ...prepared.record, init: identify(created.pid), monitor: identify(monitorPid) }
     writeRecord(paths.record, record)
     cgroups.capMonitor(runId, monitorPid)
+    // The kernel charges the disk that an image file is on to whoever wrote to the loop device.
+    const { io } = record.limits
+    if (Object.keys(io).length > 0) cgroups.limitIo(runId, io, disksUnder([host.stateDir, lower.path]))
     await runHooks(prepared.hooks, { runId, pid: created.pid, dir: paths.dir })
     return record
   }

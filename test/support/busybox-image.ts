@@ -4,7 +4,7 @@ import { join } from "node:path"
 import type { ImageConfig, ImageStore, StoredImage } from "../../node-bridge/runtime/ports.ts"
 
 const APPLETS = [
-  "cat", "chown", "dd", "df", "echo", "env", "false", "grep", "head", "hostname", "id", "ip", "kill", "ls", "mkdir", "mount", "ps",
+  "cat", "chown", "cut", "dd", "df", "echo", "env", "false", "grep", "head", "hostname", "id", "ip", "kill", "ls", "mkdir", "mount", "ps",
   "pwd", "rm", "seq", "sh", "sleep", "stat", "stty", "tail", "test", "touch", "true", "tty", "ulimit", "unshare", "usleep", "wget", "yes",
 ] // prettier-ignore
 

@@ -11,7 +11,7 @@ import {
   parseStatus,
 } from "../../../node-bridge/isolation/proc-text.ts"
 import { promiseOf } from "../../../node-bridge/isolation/promise.ts"
-import { readDiskIo } from "../../../node-bridge/runtime/cgroup-io.ts"
+import { diskIoWrites, readDiskIo } from "../../../node-bridge/runtime/cgroup-io.ts"
 import { deviationsOf } from "../../../node-bridge/isolation/verdict.ts"
 import type { Expected, Reading } from "../../../node-bridge/isolation/verdict.ts"
 import { CAPABILITIES } from "../../../schema/container.ts"
@@ -236,6 +236,22 @@ test("a device's access is what the rules of its cgroup add up to", () => {
   expect(deviceNumber(0x103)).toEqual({ major: 1, minor: 3 })
   expect(deviceNumber(((0x12345 << 8) >>> 0) & 0xfff00)).toEqual({ major: 0x345, minor: 0 })
   expect(parseOpenFiles("Max open files            1024                 4096                 files\n")).toBe(4096)
+})
+
+test("disk limits are written in the words of either cgroup version", () => {
+  const io = { read_bytes_per_second: 5, write_operations_per_second: 7, weight: 300 }
+  expect(diskIoWrites(1, io, ["8:0", "7:1"])).toEqual([
+    ["blkio.throttle.read_bps_device", "8:0 5"],
+    ["blkio.throttle.write_iops_device", "8:0 7"],
+    ["blkio.throttle.read_bps_device", "7:1 5"],
+    ["blkio.throttle.write_iops_device", "7:1 7"],
+    ["blkio.bfq.weight", "300"],
+  ])
+  expect(diskIoWrites(2, io, ["8:0"])).toEqual([
+    ["io.max", "8:0 rbps=5 wiops=7"],
+    ["io.bfq.weight", "300"],
+  ])
+  expect(diskIoWrites(1, {}, ["8:0"])).toEqual([])
 })
 
 test("disk limits are read in the words of either cgroup version", () => {
