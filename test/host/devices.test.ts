@@ -2,7 +2,8 @@
  * Real devices in real containers: /dev/kvm, /dev/fuse and /dev/net/tun under names of the test's own, described by CDI
  * files. One bridge for all of them; each device is one test's.
  */
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
+import { execFileSync } from "node:child_process"
+import { cpSync, existsSync, readdirSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import type { Assignment, Notice } from "../../schema/protocol.ts"
@@ -108,6 +109,18 @@ function listen(): void {
 const shown = (name: string) => bench.controller.devices.find((device) => device.name === named(name))
 const withDevices = (run: Assignment, ...names: string[]): Assignment => ({ ...run, devices: names.map(named) })
 const removed = (run: Assignment) => bench.controller.remove(run.run_id)
+/** A device with one file, to be mounted at a path of the image's. */
+async function withFileAt(name: string, at: string): Promise<(script: string) => Assignment> {
+  makeNodeOf(join(nodes, name), "fuse")
+  const device = edits("fuse", name)
+  const mounts = [{ hostPath: join(dir, "library.so"), containerPath: at, options: ["ro"] }]
+  describeDevices(join(cdi[0], `${name}.json`), {
+    kind: KIND,
+    devices: [{ ...device, containerEdits: { ...device.containerEdits, mounts } }],
+  })
+  await waitFor("the device", () => shown(name)?.healthy)
+  return (script) => withDevices(bench.shell(script), name)
+}
 async function through(script: string, devices: string[], spec: Parameters<HostBench["shell"]>[1] = {}) {
   const run = withDevices(bench.shell(script, spec), ...devices)
   return bench.through(run).finally(() => removed(run))
@@ -167,13 +180,22 @@ describe("a device that was granted", () => {
 
 describe("a hook", () => {
   it("that the operator allows runs before the process starts, with nothing of the image's environment", async () => {
-    const { outcome } = await through("true", ["hooked"], { env: { LD_PRELOAD: "/tmp/evil.so" } })
+    // CVE-2025-23266: a library of the image's that its environment has every program load.
+    const evil = join(bench.dir, "image", "evil.so")
+    buildProbe("preload", evil, ["-shared", "-fPIC"])
+    const canary = join(dir, "canary")
+    const env = { LD_PRELOAD: "./evil.so", CANARY: canary }
+    const { outcome } = await through("true", ["hooked"], { env })
     expect(outcome.exit.code).toBe(0)
+    expect(existsSync(canary)).toBe(false)
     const saw = readFileSync(join(dir, "hook-saw"), "utf8")
     expect(saw).toContain("OWN=1\n")
     expect(saw).toContain("\n/\n")
     expect(saw).not.toContain("LD_PRELOAD")
     expect(saw).toContain('"status":"created"')
+    // With the fence taken away, as the vendor's hook was run: in the root, with the image's environment.
+    execFileSync(hook, { cwd: join(bench.dir, "image"), env: { PATH: process.env["PATH"], ...env } })
+    expect(existsSync(canary)).toBe(true)
   })
 
   it("that nobody allowed takes its device off the list", async () => {
@@ -185,6 +207,19 @@ describe("a hook", () => {
 })
 
 describe("a link in an image", () => {
+  it("leads a set-up that joins paths out of the image (CVE-2024-0132, CVE-2025-23267), and ours not", async () => {
+    const outside = join(dir, "outside")
+    mkdirSync(outside)
+    symlinkSync(outside, join(bench.dir, "image", "usr", "out"))
+    const run = await withFileAt("out", "/usr/out/library.so")
+    // Ours follows the link inside the image, where it leads nowhere.
+    await expect(bench.up(run("true"))).rejects.toMatchObject({ reason: { code: "device_mount_refused" } })
+    expect(readdirSync(outside)).toEqual([])
+    // With the fence taken away.
+    cpSync(join(dir, "library.so"), join(bench.dir, "image", "/usr/out/library.so"))
+    expect(readdirSync(outside)).toEqual(["library.so"])
+  })
+
   it.each([
     ["out of the image", "/../../etc", "/usr/etc-link/x"],
     ["into /proc", "/proc/self", "/usr/proc-link/x"],
@@ -192,16 +227,7 @@ describe("a link in an image", () => {
   ])("that leads %s does not lead the host astray", async (_, target, at) => {
     const link = join(bench.dir, "image", "usr", at.split("/")[2] ?? "")
     symlinkSync(target, link)
-    const name = `link-${at.split("/")[2]}`
-    makeNodeOf(join(nodes, name), "fuse")
-    const device = edits("fuse", name)
-    const mounts = [{ hostPath: join(dir, "library.so"), containerPath: at, options: ["ro"] }]
-    describeDevices(join(cdi[0], `${name}.json`), {
-      kind: KIND,
-      devices: [{ ...device, containerEdits: { ...device.containerEdits, mounts } }],
-    })
-    await waitFor("the device", () => shown(name)?.healthy)
-    const run = withDevices(bench.shell("ls -l /etc/x"), name)
+    const run = (await withFileAt(`link-${at.split("/")[2]}`, at))("ls -l /etc/x")
     const outcome = await bench.through(run).catch((error: { reason?: { code: string } }) => error.reason?.code)
     // Either it is refused by name, or it came to lie inside the image.
     if (typeof outcome === "string") expect(outcome).toBe("device_mount_refused")
@@ -209,6 +235,18 @@ describe("a link in an image", () => {
     expect(existsSync("/etc/x")).toBe(false)
     await removed(run)
     rmSync(link)
+  })
+})
+
+describe("a device that is not there", () => {
+  it("is listed with the reason, until the kernel has it", async () => {
+    makeNodeOf(join(nodes, "absent"), "nothing")
+    describeDevices(join(cdi[0], "absent.yaml"), { kind: KIND, devices: [edits("fuse", "absent")] })
+    await waitFor("the device", () => shown("absent")?.reason?.includes("has no device behind it (ENODEV)"))
+    rmSync(join(nodes, "absent"))
+    await waitFor("its absence", () => shown("absent")?.reason?.includes("is gone (ENOENT)"))
+    makeNodeOf(join(nodes, "absent"), "fuse")
+    await waitFor("its return", () => shown("absent")?.healthy)
   })
 })
 

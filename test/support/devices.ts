@@ -3,8 +3,8 @@ import { execFileSync } from "node:child_process"
 import { mkdirSync, writeFileSync } from "node:fs"
 import { dirname } from "node:path"
 
-/** Numbers from Documentation/admin-guide/devices.txt, all of the kernel's miscellaneous major. */
-export const REAL = { kvm: 232, fuse: 229, tun: 200 } as const
+/** Numbers from Documentation/admin-guide/devices.txt, all of the kernel's miscellaneous major; the last is nobody's. */
+export const REAL = { kvm: 232, fuse: 229, tun: 200, nothing: 250 } as const
 const MISC_MAJOR = 10
 
 export type RealDevice = keyof typeof REAL
