@@ -9,8 +9,8 @@
 export interface ArgumentRule {
   /** Which argument, from 0. */
   readonly index: number
-  /** `equal`: argument = value. `none_of`: argument & value = 0. */
-  readonly test: "equal" | "none_of"
+  /** `equal`: argument = value. `above`: argument > value, unsigned. `none_of`: argument & value = 0. */
+  readonly test: "equal" | "above" | "none_of"
   readonly value: number
 }
 
@@ -24,15 +24,15 @@ export const ALLOWED_GROUPS = {
   // Files by path and by descriptor. What may be reached is a matter of the mounts and of the user namespace. No sync and
   // syncfs: they write back what every tenant has in memory. `fadvise64` has conditions below.
   files: [
-    "access", "chdir", "chmod", "chown", "close", "close_range", "creat", "dup", "dup2", "dup3", "faccessat",
+    "access", "chdir", "chmod", "chown", "close", "creat", "dup", "dup2", "dup3", "faccessat",
     "fallocate", "fchdir", "fchmod", "fchmodat", "fchown", "fchownat", "fcntl", "fdatasync", "flock", "fstat", "fstatfs",
     "fsync", "ftruncate", "getcwd", "getdents64", "lchown", "link", "linkat", "lseek", "lstat", "mkdir", "mkdirat", "newfstatat",
     "open", "openat", "pread64", "preadv", "pwrite64", "pwritev", "read", "readlink", "readlinkat", "readv", "rename", "renameat",
     "renameat2", "rmdir", "sendfile", "splice", "stat", "statfs", "statx", "symlink", "symlinkat", "sync_file_range", "truncate",
     "umask", "unlink", "unlinkat", "utimensat", "utimes", "write", "writev",
   ],
-  // Python asks for the names before it copies a file; values can be neither read nor set.
-  attributes: ["listxattr", "llistxattr"],
+  // `ls` asks for the security label, Python for the names before it copies a file; none can be set.
+  attributes: ["lgetxattr", "listxattr", "llistxattr"],
   // For FIFOs and sockets as files; the kernel refuses device nodes in a user namespace.
   special_files: ["mknod", "mknodat"],
   // Waiting for many things at once. No io_uring: it has its own door past this filter.
@@ -105,6 +105,27 @@ export const CONDITIONAL_CALLS: readonly ConditionalCall[] = [
 
 export const EPERM = 1
 export const ENOSYS = 38
+const EPROTONOSUPPORT = 93
+const EAFNOSUPPORT = 97
+
+/**
+ * Arguments that are answered as a kernel without such a family or protocol would: useradd, groupmod and their like go on then
+ * without an audit socket, and give up at EPERM. They are all that no entry for `socket` above lets pass.
+ */
+export const REFUSED_ARGUMENTS: readonly (ConditionalCall & { readonly errno: number })[] = [
+  ...Array.from({ length: AF_NETLINK }, (_, family) => family)
+    .filter((family) => ![AF_UNIX, AF_INET, AF_INET6].includes(family))
+    .map((value) => ({ name: "socket", when: [{ index: 0, test: "equal" as const, value }], errno: EAFNOSUPPORT })),
+  { name: "socket", when: [{ index: 0, test: "above", value: AF_NETLINK }], errno: EAFNOSUPPORT },
+  {
+    name: "socket",
+    when: [
+      { index: 0, test: "equal", value: AF_NETLINK },
+      { index: 2, test: "above", value: NETLINK_ROUTE },
+    ],
+    errno: EPROTONOSUPPORT,
+  },
+]
 
 /**
  * Answered ENOSYS, as an older kernel or one built without them would: callers then have another way. The rest of what is not
@@ -115,8 +136,8 @@ export const ENOSYS = 38
  * makes do with the mode.
  */
 export const ABSENT_CALLS = [
-  "clone3", "copy_file_range", "epoll_pwait2", "execveat", "faccessat2", "fgetxattr", "flistxattr", "fremovexattr", "fsetxattr",
-  "getxattr", "io_uring_setup", "lgetxattr", "lremovexattr", "lsetxattr", "membarrier", "mlock2", "mq_getsetattr", "mq_notify",
+  "clone3", "close_range", "copy_file_range", "epoll_pwait2", "execveat", "faccessat2", "fgetxattr", "flistxattr", "fremovexattr", "fsetxattr",
+  "getxattr", "io_uring_setup", "lremovexattr", "lsetxattr", "membarrier", "mlock2", "mq_getsetattr", "mq_notify",
   "mq_open", "mq_timedreceive", "mq_timedsend", "mq_unlink", "openat2", "pidfd_open", "pidfd_send_signal", "preadv2", "pwritev2",
   "removexattr", "rseq", "setxattr",
 ] as const // prettier-ignore
@@ -132,6 +153,7 @@ export const allowedNames = (): string[] => Object.values(ALLOWED_GROUPS).flat()
 export interface Rules {
   readonly plain: readonly string[]
   readonly conditional: readonly ConditionalCall[]
+  readonly refusedArguments: typeof REFUSED_ARGUMENTS
   readonly absent: readonly string[]
 }
 
@@ -141,25 +163,30 @@ export function narrowed(deny: readonly string[]): Rules {
   return {
     plain: allowedNames().filter((name) => !denied.has(name)),
     conditional: CONDITIONAL_CALLS.filter(({ name }) => !denied.has(name)),
+    refusedArguments: REFUSED_ARGUMENTS.filter(({ name }) => !denied.has(name)),
     absent: ABSENT_CALLS,
   }
 }
 
+const OPERATOR = { equal: "SCMP_CMP_EQ", above: "SCMP_CMP_GT", none_of: "SCMP_CMP_MASKED_EQ" } as const
+
 /** The list as `linux.seccomp` of the OCI runtime specification, for runtimes that compile it themselves. */
 export function seccompForRuntime(architecture: "amd64" | "arm64", deny: readonly string[]) {
-  const { plain, conditional, absent } = narrowed(deny)
+  const { plain, conditional, refusedArguments, absent } = narrowed(deny)
+  const args = (when: readonly ArgumentRule[]) =>
+    when.map(({ index, test, value }) => ({ index, value, op: OPERATOR[test], ...(test === "none_of" ? { valueTwo: 0 } : {}) }))
   return {
     defaultAction: "SCMP_ACT_ERRNO",
     defaultErrnoRet: EPERM,
     architectures: [architecture === "amd64" ? "SCMP_ARCH_X86_64" : "SCMP_ARCH_AARCH64"],
     syscalls: [
       { names: plain, action: "SCMP_ACT_ALLOW" },
-      ...conditional.map(({ name, when }) => ({
+      ...conditional.map(({ name, when }) => ({ names: [name], action: "SCMP_ACT_ALLOW", args: args(when) })),
+      ...refusedArguments.map(({ name, when, errno }) => ({
         names: [name],
-        action: "SCMP_ACT_ALLOW",
-        args: when.map(({ index, test, value }) =>
-          test === "equal" ? { index, value, op: "SCMP_CMP_EQ" } : { index, value, valueTwo: 0, op: "SCMP_CMP_MASKED_EQ" },
-        ),
+        action: "SCMP_ACT_ERRNO",
+        errnoRet: errno,
+        args: args(when),
       })),
       { names: absent, action: "SCMP_ACT_ERRNO", errnoRet: ENOSYS },
     ],

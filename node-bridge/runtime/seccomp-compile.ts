@@ -16,7 +16,7 @@ const errno = (code: number) => 0x00050000 | code
 const ATTRIBUTE = { badArchitecture: 2, optimize: 8 } as const
 /** A balanced tree over the numbers instead of one long chain: a call passes some ten tests, not hundreds. */
 const OPTIMIZE_TREE = 2
-const COMPARE = { equal: 4, maskedEqual: 7 } as const
+const COMPARE = { equal: 4, above: 6, none_of: 7 } as const
 
 /** What libseccomp answers for a name that no architecture has; other negative numbers are of another architecture. */
 const NO_SUCH_CALL = -1
@@ -43,7 +43,7 @@ export function unknownCalls(names: readonly string[]): string[] {
 }
 
 /** A filter as the kernel takes it: an array of `struct sock_filter`, eight bytes each. */
-export function compileSeccomp(scratchDir: string, { plain, conditional, absent }: Rules): Buffer {
+export function compileSeccomp(scratchDir: string, { plain, conditional, refusedArguments, absent }: Rules): Buffer {
   const context: unknown = init(errno(EPERM))
   if (context === null) throw new Error("libseccomp: no context")
   const file = join(scratchDir, `seccomp-${process.pid}.bpf`)
@@ -56,6 +56,7 @@ export function compileSeccomp(scratchDir: string, { plain, conditional, absent 
     }
     for (const name of plain) add(name, ALLOW, [])
     for (const { name, when } of conditional) add(name, ALLOW, when)
+    for (const refused of refusedArguments) add(refused.name, errno(refused.errno), refused.when)
     for (const name of absent) add(name, errno(ENOSYS), [])
     const fd = openSync(file, "w", 0o600)
     try {
@@ -79,7 +80,7 @@ function encodeTests(when: readonly ArgumentRule[]): Buffer {
   const bytes = Buffer.alloc(24 * when.length)
   for (const [i, { index, test, value }] of when.entries()) {
     bytes.writeUInt32LE(index, i * 24)
-    bytes.writeUInt32LE(test === "equal" ? COMPARE.equal : COMPARE.maskedEqual, i * 24 + 4)
+    bytes.writeUInt32LE(COMPARE[test], i * 24 + 4)
     bytes.writeBigUInt64LE(BigInt(value), i * 24 + 8)
     bytes.writeBigUInt64LE(0n, i * 24 + 16) // of a masked test: what must remain
   }
