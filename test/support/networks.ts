@@ -103,13 +103,17 @@ export async function elsewhere(link: string, network: string): Promise<Elsewher
 }
 
 /** Runs a Python script in the namespace until it is stopped; `lines` is what it printed so far. */
-export async function script(netns: string, source: string, ...args: string[]): Promise<Server & { lines(): string[] }> {
+export async function script(
+  netns: string,
+  source: string,
+  ...args: string[]
+): Promise<Server & { lines(): string[]; readonly pid: number }> {
   const child = spawn("nsenter", [`--net=${netns}`, PYTHON, "-u", "-c", source, ...args], {
     stdio: ["ignore", "pipe", "ignore"],
   })
   let seen = ""
   child.stdout.on("data", (chunk: Buffer) => (seen += chunk.toString()))
-  return { lines: () => seen.split("\n").filter((line) => line !== ""), stop: () => ended(child) }
+  return { lines: () => seen.split("\n").filter((line) => line !== ""), stop: () => ended(child), pid: child.pid ?? 0 }
 }
 
 /** Sends back what it is sent: each TCP connection's bytes, and each datagram. */
