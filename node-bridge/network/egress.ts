@@ -20,7 +20,7 @@ export function spanOf(cidr: string): Span {
   const [text = "", prefixText = ""] = cidr.split("/")
   const address = parseIpv4(text)
   const prefix = Number(prefixText)
-  if (address === null || !Number.isInteger(prefix) || prefix < 0 || prefix > 32) throw new Error(`"${cidr}" is no IPv4 range`)
+  if (address === null || !/^\d+$/.test(prefixText) || prefix > 32) throw new Error(`"${cidr}" is no IPv4 range`)
   const size = 2 ** (32 - prefix)
   const first = Math.floor(address / size) * size
   return { first, last: first + size - 1 }
