@@ -25,7 +25,7 @@ export const NO_DEVICES: readonly string[] = []
 const MAX_DEPTH = 4
 const NO_SLOTS: readonly Slot[] = []
 /** Ways tried to satisfy requests that name alternatives. Eight requests of eight could be combined in millions. */
-const MAX_TRIES = 256
+const MAX_TRIES = 64
 
 const kindOf = (name: string) => name.slice(0, name.indexOf("="))
 

@@ -15,6 +15,7 @@ export class CellLink {
   readonly #peers: Peers
   readonly #failed: () => void
   #last: Promise<void> = Promise.resolve()
+  #next: Promise<void> | null = null
   #changes = 0
 
   constructor(store: NodeStore, peers: Peers, failed: () => void) {
@@ -26,8 +27,13 @@ export class CellLink {
   /** Resolves when the cell has answered or the attempt failed; never throws. */
   tell(): Promise<void> {
     this.#changes++
-    this.#last = this.#last.then(() => this.#call())
-    return this.#last
+    // A call that has not begun will tell this as well.
+    this.#next ??= this.#last.then(() => {
+      this.#next = null
+      return this.#call()
+    })
+    this.#last = this.#next
+    return this.#next
   }
 
   /** Resolves when what was said so far has been told, or the attempt failed. */

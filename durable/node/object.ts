@@ -27,7 +27,7 @@ import {
 import { AssignmentSet } from "./assignment-set.ts"
 import { CellLink, DISCONNECTED } from "./cell-link.ts"
 import { Commands } from "./commands.ts"
-import { afterRestart, type Budget, fullBudget, isFresh, LEASE_MS, leaseAt, mayReceive, spend } from "./session.ts"
+import { afterRestart, type Budget, costOf, fullBudget, isFresh, LEASE_MS, leaseAt, mayReceive, spend } from "./session.ts"
 import { Orphans } from "./orphans.ts"
 import { Reports } from "./reports.ts"
 import { close, readMessage, send, Sockets } from "./sockets.ts"
@@ -116,7 +116,7 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
     if (socket !== this.#sockets.current()) return
     this.#heardMs = this.#clock.now()
     if (typeof data !== "string") {
-      if (!this.#streams.expects(data) && !this.#afford(data.byteLength)) return this.#endFlood(socket)
+      if (!this.#streams.expects(data) && !this.#afford(costOf("frame", data.byteLength))) return this.#endFlood(socket)
       if (!this.#streams.received(data)) close(socket, CLOSE.protocol_error, "a stream frame beyond its credit, or of no stream")
       return
     }
@@ -126,7 +126,8 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
     if (!mayReceive(this.#sockets.phase(socket), message.type))
       return close(socket, CLOSE.protocol_error, `${message.type} out of turn`)
     // Reports are held back by their acknowledgements; all else by what a node may say in a second.
-    if (message.type === "report" ? this.#reports.full : !this.#afford(data.length)) return this.#endFlood(socket)
+    if (message.type === "report" ? this.#reports.full : !this.#afford(costOf(message.type, data.length)))
+      return this.#endFlood(socket)
     switch (message.type) {
       case "hello":
         return this.#greet(socket, message)
@@ -230,9 +231,9 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
     this.#set.sendComplete(socket)
   }
 
-  #afford(characters: number): boolean {
+  #afford(cost: number): boolean {
     const now = this.#clock.now()
-    const left = spend(this.#budget ?? fullBudget(now), characters, now)
+    const left = spend(this.#budget ?? fullBudget(now), cost, now)
     if (left) this.#budget = left
     return left !== undefined
   }

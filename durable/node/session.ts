@@ -57,6 +57,8 @@ export function mayReceive(phase: Phase, type: string): boolean {
 const BURST_UNITS = 5_000
 const UNITS_PER_SECOND = 1_000
 const UNIT_CHARACTERS = 4_096
+/** What is stored and told to the cell. */
+const COSTLY_UNITS = 50
 
 /** What is left of it, and when that was counted. In memory alone: a node that floods keeps its object awake. */
 export interface Budget {
@@ -66,10 +68,14 @@ export interface Budget {
 
 export const fullBudget = (now: number): Budget => ({ units: BURST_UNITS, atMs: now })
 
-/** What is left after a message of so many characters; undefined when it was one too many. */
-export function spend(budget: Budget, characters: number, now: number): Budget | undefined {
+/** What a message of this type and so many characters takes. */
+export const costOf = (type: string, characters: number): number =>
+  (type === "facts" || type === "condition" ? COSTLY_UNITS : 1) + Math.floor(characters / UNIT_CHARACTERS)
+
+/** What is left after so many units; undefined when they were too many. */
+export function spend(budget: Budget, cost: number, now: number): Budget | undefined {
   const earned = (Math.max(0, now - budget.atMs) * UNITS_PER_SECOND) / 1000
-  const units = Math.min(BURST_UNITS, budget.units + earned) - 1 - Math.floor(characters / UNIT_CHARACTERS)
+  const units = Math.min(BURST_UNITS, budget.units + earned) - cost
   return units < 0 ? undefined : { units, atMs: now }
 }
 
