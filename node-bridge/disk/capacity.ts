@@ -12,21 +12,21 @@ export interface Space {
   readonly freeBytes: number
 }
 
-/** Of the file system: images, logs and the journal grow there too. */
+/** Of what is free: images, logs and the journal grow there too. */
 const RESERVED_SHARE = 0.1
 
 /**
  * Bytes that runs may be promised. What live runs have written is theirs already: a bridge that starts among them must offer
  * as much as one that starts alone. `overcommit` above 1 bets that not all fill their disks.
  */
-export function promisable(space: Space, liveBytes: number, overcommit: number): number {
-  const free = space.freeBytes + liveBytes - space.totalBytes * RESERVED_SHARE
-  return Math.max(Math.floor(free * overcommit), MIB)
+export function promisable(space: Pick<Space, "freeBytes">, liveBytes: number, overcommit: number): number {
+  const free = space.freeBytes + liveBytes
+  return Math.max(Math.floor(free * (1 - RESERVED_SHARE) * overcommit), MIB)
 }
 
 /** Under the floor nothing new is taken: what runs here may still fill what it was promised, and images must be able to come. */
 const FLOOR_SHARE = 0.05
-const MOST_FLOOR_BYTES = 10 * GIB
+const MOST_FLOOR_BYTES = 2 * GIB
 /** The condition ends only well above the floor, or it would come and go with every log line. */
 const RECOVERED = 1.25
 

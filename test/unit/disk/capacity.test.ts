@@ -2,11 +2,11 @@ import { describe, expect, it } from "vitest"
 import { pressureOf, promisable } from "../../../node-bridge/disk/capacity.ts"
 
 const GIB = 1024 ** 3
-const aDisk = (freeBytes: number) => ({ totalBytes: 100 * GIB, freeBytes })
+const aDisk = (freeBytes: number) => ({ totalBytes: 20 * GIB, freeBytes })
 
 describe("what a node may promise of its disk", () => {
-  it("is what is free less a tenth of the whole", () => {
-    expect(promisable(aDisk(60 * GIB), 0, 1)).toBe(50 * GIB)
+  it("is what is free less a tenth", () => {
+    expect(promisable(aDisk(60 * GIB), 0, 1)).toBe(54 * GIB)
   })
 
   it("does not shrink when a bridge starts among runs that have written", () => {
@@ -14,7 +14,7 @@ describe("what a node may promise of its disk", () => {
   })
 
   it("is so many times more when the operator bets on it", () => {
-    expect(promisable(aDisk(60 * GIB), 0, 2.5)).toBe(125 * GIB)
+    expect(promisable(aDisk(60 * GIB), 0, 2.5)).toBe(135 * GIB)
   })
 
   it("is never nothing, for a capacity is a positive number", () => {
@@ -24,16 +24,16 @@ describe("what a node may promise of its disk", () => {
 
 describe("the condition of a node's disk", () => {
   it("lets runs come while a twentieth is free", () => {
-    expect(pressureOf(aDisk(5 * GIB), false)).toEqual({ accepting: true, reason: null })
-    expect(pressureOf(aDisk(5 * GIB - 1), false)).toMatchObject({ accepting: false, reason: { code: "disk_pressure" } })
+    expect(pressureOf(aDisk(GIB), false)).toEqual({ accepting: true, reason: null })
+    expect(pressureOf(aDisk(GIB - 1), false)).toMatchObject({ accepting: false, reason: { code: "disk_pressure" } })
   })
 
   it("ends only well above where it began", () => {
-    expect(pressureOf(aDisk(6 * GIB), true).accepting).toBe(false)
-    expect(pressureOf(aDisk(6.25 * GIB), true).accepting).toBe(true)
+    expect(pressureOf(aDisk(1.2 * GIB), true).accepting).toBe(false)
+    expect(pressureOf(aDisk(1.25 * GIB), true).accepting).toBe(true)
   })
 
-  it("keeps no more than ten GiB back of a large disk", () => {
-    expect(pressureOf({ totalBytes: 10_000 * GIB, freeBytes: 11 * GIB }, false).accepting).toBe(true)
+  it("keeps no more than two GiB back of a large disk", () => {
+    expect(pressureOf({ totalBytes: 10_000 * GIB, freeBytes: 2 * GIB }, false).accepting).toBe(true)
   })
 })
