@@ -3,7 +3,8 @@
  * descriptor. Whatever may wait for the disk or for a grace period of the kernel runs on a thread of the pool.
  *
  * Nothing here outlives its last descriptor: the loop device lets the file go when its last user does (AUTOCLEAR), and the
- * mount, which is in no table, goes with the last descriptor and the last mount made of it.
+ * mount, which is in no table, goes with the last descriptor and the last mount made of it. The device's node stays with the
+ * kernel, 18 KiB, for the next who wants one.
  */
 import { close, closeSync, openSync } from "node:fs"
 import { promisify } from "node:util"
@@ -25,7 +26,6 @@ const SYS_FSMOUNT = 432
 const CLOEXEC = 1
 const FSCONFIG = { SET_FLAG: 0, SET_STRING: 1, CMD_CREATE: 6 } as const
 
-const LOOP_CTL_REMOVE = 0x4c81
 const LOOP_CTL_GET_FREE = 0x4c82
 const LOOP_CONFIGURE = 0x4c0a
 /** struct loop_config of linux/loop.h: fd, block size, then struct loop_info64, whose flags are at byte 52. */
@@ -86,19 +86,6 @@ async function configure(fd: number, file: number): Promise<void> {
 /** Configured by another, or just taken away. */
 const isTaken = (error: unknown) =>
   error instanceof Error && "code" in error && ["EBUSY", "ENOENT", "ENXIO", "ENODEV"].includes(String(error.code))
-
-/** Takes the node of an unused loop device away; false when it is in use or gone. */
-export async function removeLoop(number: number): Promise<boolean> {
-  const control = openSync("/dev/loop-control", "r+")
-  try {
-    await later("LOOP_CTL_REMOVE", (done) => void ioctl.async(control, LOOP_CTL_REMOVE, number, done))
-    return true
-  } catch {
-    return false
-  } finally {
-    closeSync(control)
-  }
-}
 
 /** `options` as fsconfig(2) takes them: `name` or `name=value`. Answers a descriptor of the mount's root. */
 export async function mountFileSystem(type: string, source: string, options: readonly string[]): Promise<number> {
