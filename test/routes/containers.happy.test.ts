@@ -55,6 +55,46 @@ describe("a container", () => {
     expect({ status: removed.status, applied: removed.headers.get("preference-applied") }).toEqual({ status: 200, applied: null })
   })
 
+  it("has its network changed while it runs, by a merge patch, once for each idempotency key", async () => {
+    const { id, run } = await aRunningContainer({ network: { egress_bytes_per_second: 9_000 } })
+    const patch = (body: object, type: string) =>
+      call("PATCH", `/v1/containers/${id}`, {
+        token: tenant.token,
+        body: JSON.stringify(body),
+        headers: { "content-type": type, "idempotency-key": `k-${id}` },
+      })
+    const body = { network: { egress: ["192.0.2.0/24"], egress_bytes_per_second: null } }
+    const changed = await containerOf(await patch(body, "application/merge-patch+json"))
+    expect(changed).toMatchObject({ status: "running", run: { id: run?.id }, network: { egress: ["192.0.2.0/24"] } })
+    expect(changed.network.egress_bytes_per_second).toBeUndefined()
+    await expect.poll(() => run && node.assignments.get(run.id)?.spec.network).toEqual({ egress: ["192.0.2.0/24"] })
+    const again = await patch(body, "application/json")
+    expect(again.headers.get("idempotency-replayed")).toBe("true")
+    expect((await problemOf(await patch({ network: { egress: "open" } }, "application/json"))).code).toBe("idempotency_mismatch")
+  })
+
+  it("has nothing else changed, and nothing by a value that means nothing", async () => {
+    const { id } = await aCreatedContainer(tenant.token)
+    const wrong: [body: object, pointer: string][] = [
+      [{ image: "other" }, "/image"],
+      [{ network: null }, "/network"],
+      [{ network: { egress: null } }, "/network/egress"],
+      [{ network: { egress: [] } }, "/network/egress"],
+      [{ network: { egress_bytes_per_second: 0 } }, "/network/egress_bytes_per_second"],
+      [{ network: { dns: "x" } }, "/network/dns"],
+    ]
+    for (const [body, pointer] of wrong) {
+      const problem = await problemOf(await call("PATCH", `/v1/containers/${id}`, { token: tenant.token, body }))
+      expect([problem.status, problem.errors[0]?.pointer]).toEqual([422, pointer])
+    }
+  })
+
+  it("that no profile of its kind can honour is refused by name", async () => {
+    const body = { image: "a", profile: "sandboxed", seccomp: { deny: ["ptrace"] } }
+    const problem = await problemOf(await post("/v1/containers", body))
+    expect([problem.status, problem.errors[0]?.pointer]).toEqual([422, "/seccomp/deny"])
+  })
+
   it("runs on a node, in the region that the operator gave it, and tells its timings", async () => {
     const running = await aRunningContainer({ name: "runner" })
     expect(running).toMatchObject({ status: "running", run: { state: "running", attempt: 1, node_region: "operators-word" } })

@@ -1,5 +1,5 @@
 /** How hosts get in, and who does not. */
-import { runInDurableObject } from "cloudflare:test"
+import { evictDurableObject, runInDurableObject } from "cloudflare:test"
 import { env } from "cloudflare:workers"
 import { beforeAll, describe, expect, it } from "vitest"
 import { SUBPROTOCOL } from "../../schema/protocol.ts"
@@ -83,6 +83,54 @@ describe("connecting", () => {
     for (const token of [await anAssertion(id, await aHostKey()), await aToken({ tenant: anId("ten") }), await aToken()])
       expect((await problemOf(await dial(token, upgrade))).code).toBe("unauthenticated")
     expect((await problemOf(await call("GET", "/v1/nodes/connect", { headers: upgrade }))).code).toBe("unauthenticated")
+  })
+
+  it("takes an assertion once: whoever has read it cannot replay it, and the session that it began goes on", async () => {
+    const assertion = await anAssertion(id, key)
+    const node = await FakeNode.connect({ namespace: env.NODE, cellId: anId("cel"), dial: () => dial(assertion, upgrade) })
+    for (const _ of [1, 2]) {
+      const problem = await problemOf(await dial(assertion, upgrade))
+      expect([problem.code, problem.detail]).toEqual(["unauthenticated", expect.stringContaining("began a session before")])
+    }
+    expect(node.closed).toBeNull()
+    const object = env.NODE.get(env.NODE.idFromName(id))
+    await evictDurableObject(object)
+    expect((await problemOf(await dial(assertion, upgrade))).code).toBe("unauthenticated")
+    const other = await dial(await anAssertion(id, key), upgrade)
+    expect(other.status).toBe(101)
+    other.webSocket?.accept()
+    other.webSocket?.close()
+  })
+
+  it("forgets assertions that have expired, and takes only so many that have not", async () => {
+    const object = env.NODE.get(env.NODE.idFromName(id))
+    const keep = (count: number, expires: number) =>
+      runInDurableObject(object, (_, { storage }) => {
+        storage.sql.exec("delete from assertions")
+        for (let i = 0; i < count; i++) storage.sql.exec("insert into assertions values (?, ?)", `a${expires}-${i}`, expires)
+      })
+    await keep(300, Date.now() + 60_000)
+    const refused = await problemOf(await dial(await anAssertion(id, key), upgrade))
+    expect([refused.status, refused.code]).toEqual([503, "unavailable"])
+    await keep(300, Date.now() - 1)
+    const taken = await dial(await anAssertion(id, key), upgrade)
+    expect(taken.status).toBe(101)
+    taken.webSocket?.accept()
+    taken.webSocket?.close()
+    const kept = await runInDurableObject(
+      object,
+      (_, { storage }) => storage.sql.exec("select * from assertions").toArray().length,
+    )
+    expect(kept).toBe(1)
+  })
+
+  it("refuses one node the assertion of another, whatever it claims beside it", async () => {
+    const other = await anEnrolledNode()
+    const stolen = await anAssertion(other.id, key)
+    expect((await problemOf(await dial(stolen, upgrade))).code).toBe("unauthenticated")
+    const own = await anAssertion(id, key, { iss: other.id, sub: other.id })
+    expect((await problemOf(await dial(own, upgrade))).code).toBe("unauthenticated")
+    expect(other.node.closed).toBeNull()
   })
 
   it("takes the node's id from the assertion and from nowhere else", async () => {

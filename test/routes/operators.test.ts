@@ -31,6 +31,42 @@ describe("tenants", () => {
     expect(new Set(seen).size).toBe(seen.length)
   })
 
+  it("are changed by a merge patch: what is left out stays", async () => {
+    const { id } = await aTenant({ containers: 2 })
+    const path = `/v1/admin/tenants/${id}`
+    const patch = async (body: object, type = "application/merge-patch+json") =>
+      call("PATCH", path, { token: await aToken(), body: JSON.stringify(body), headers: { "content-type": type } })
+    const first = await patch({ quota: { cpus: 3 }, policy: { capabilities: "none" } })
+    expect(first.status).toBe(200)
+    const changed = Tenant.parse(await first.json())
+    expect(changed.quota).toMatchObject({ containers: 2, cpus: 3 })
+    expect(changed.policy).toEqual({ capabilities: "none", on_deviation: "report", vulnerable_nodes: "allow" })
+    const second = Tenant.parse(await (await patch({ policy: { on_deviation: "stop" } }, "application/json")).json())
+    expect(second.policy).toEqual({ capabilities: "none", on_deviation: "stop", vulnerable_nodes: "allow" })
+    expect(await (await operate("GET", path)).json()).toEqual(second)
+  })
+
+  it("are changed for the object that decides as well, and by every operator who does so at once", async () => {
+    const { id, token } = await aTenant()
+    const changes = [{ policy: { capabilities: "none" } }, { quota: { containers: 7 } }, { policy: { on_deviation: "stop" } }]
+    await Promise.all(changes.map((body) => operate("PATCH", `/v1/admin/tenants/${id}`, body)))
+    const tenant = Tenant.parse(await (await operate("GET", `/v1/admin/tenants/${id}`)).json())
+    expect(tenant).toMatchObject({ quota: { containers: 7 }, policy: { capabilities: "none", on_deviation: "stop" } })
+    const refused = await call("POST", "/v1/containers", { token, body: { image: "a", capabilities: ["CAP_KILL"] } })
+    expect(await problemOf(refused)).toMatchObject({
+      status: 403,
+      code: "policy_refused",
+      errors: [{ pointer: "/capabilities" }],
+    })
+  })
+
+  it("are not changed by what is no field of theirs, or no value of it", async () => {
+    const { id } = await aTenant()
+    const faults = [{ name: "x" }, { policy: { capabilities: "some" } }, { policy: { x: 1 } }, { quota: { cpus: null } }]
+    for (const body of faults) expect((await operate("PATCH", `/v1/admin/tenants/${id}`, body)).status).toBe(422)
+    expect((await problemOf(await operate("PATCH", `/v1/admin/tenants/${anId("ten")}`, {}))).code).toBe("not_found")
+  })
+
   it("have names of their own", async () => {
     const name = aName()
     await operate("POST", "/v1/admin/tenants", { name })
@@ -91,6 +127,12 @@ describe("nodes", () => {
     expect(view.reserved.runs).toBeGreaterThanOrEqual(1)
     expect(view.reserved.cpus).toBeGreaterThanOrEqual(0.5)
     expect(view.facts?.capacity.runs).toBe(200)
+    expect(view.vulnerabilities).toMatchObject([
+      { component: "crun", version: "1.20", id: "CVE-2026-30892", fixed_in: "1.27" },
+      {},
+      {},
+      {},
+    ])
     node.close()
     await waitFor("the node to be away", async () => {
       const now = NodeView.parse(await (await operate("GET", `/v1/admin/nodes/${id}`)).json())

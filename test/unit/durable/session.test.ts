@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest"
 import {
+  costOf,
+  fullBudget,
   inParts,
   isFresh,
   LATE_ALARM_MS,
@@ -7,6 +9,7 @@ import {
   leaseAt,
   MAX_PART_CHARACTERS,
   mayReceive,
+  spend,
 } from "../../../durable/node/session.ts"
 
 const NOW = 1_000_000
@@ -69,5 +72,34 @@ describe("a set in parts", () => {
       [1, true],
       [1, false],
     ])
+  })
+})
+
+describe("what a node may say", () => {
+  it("is much at once, and comes back with time", () => {
+    let budget = fullBudget(NOW)
+    let said = 0
+    for (let next = spend(budget, 1, NOW); next; next = spend(budget, 1, NOW)) {
+      budget = next
+      said++
+    }
+    expect(said).toBe(5_000)
+    expect(spend(budget, 1, NOW)).toBeUndefined()
+    expect(spend(budget, 1_000, NOW + 1_000)).toEqual({ units: 0, atMs: NOW + 1_000 })
+    expect(spend(budget, 1_001, NOW + 1_000)).toBeUndefined()
+    expect(spend(budget, 5_001, NOW + 3_600_000)).toBeUndefined()
+  })
+
+  it("is not widened by a clock that goes back", () => {
+    const spent = spend(fullBudget(NOW), 5_000, NOW)
+    if (!spent) throw new Error("too little to begin with")
+    expect(spend(spent, 1, NOW - 60_000)).toBeUndefined()
+  })
+
+  it("costs more the larger it is, and the more follows from it", () => {
+    expect(costOf("command_result", 10)).toBe(1)
+    expect(costOf("command_result", 40_960)).toBe(11)
+    expect(costOf("facts", 10)).toBeGreaterThan(10)
+    expect(costOf("condition", 10)).toBeGreaterThan(10)
   })
 })
