@@ -1,4 +1,4 @@
-/** What the kernel says of the host's disk and of a run's: statfs(2), some 10 µs each. */
+/** What the kernel says of the host's disk and of a run's: statfs(2), some 50 µs with all around it. */
 import { readdirSync } from "node:fs"
 import { statfs } from "node:fs/promises"
 import { join } from "node:path"
