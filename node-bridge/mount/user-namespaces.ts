@@ -1,31 +1,55 @@
 /**
  * One user namespace for every tenant, created by the tenant's own uid: the kernel counts inotify instances, message queues,
- * keys and namespaces against the creator, so one that root made would let a tenant use up root's share and every other's.
+ * keys, pending signals and namespaces against the creator, so one that root made would let a tenant use up root's share and
+ * every other's. All containers of a tenant are in the same one, so that its limits hold for them together.
  *
  * It is held as a descriptor. The helper that creates it ends as soon as it is opened, or when this process dies, for then
- * its pipe closes: nothing is left to clear.
+ * its pipe closes: nothing is left to clear. Live containers keep it, and the next bridge takes it over from one of them.
  */
-import { closeSync, openSync, writeFileSync } from "node:fs"
+import { closeSync, openSync, readFileSync, writeFileSync } from "node:fs"
 import { createInterface } from "node:readline"
 import type { Readable } from "node:stream"
 import type { TenantId } from "../../schema/ids.ts"
+import { namespaceOwner } from "../native/libc.ts"
 import { ControllerError } from "../runtime/controller.ts"
 import { TOOL_ENV, exec, startDetached } from "../runtime/exec.ts"
 import type { IdRange, IdRanges, UserNamespaces } from "../runtime/ports.ts"
+import { isAlive } from "../runtime/process-identity.ts"
+import type { ProcessIdentity } from "../runtime/process-identity.ts"
 
 /** The helper answers in some 5 ms; on a machine that is out of memory or processes it may never. */
 const HELPER_TIMEOUT_MS = 10_000
 
+/** More containers of one tenant than any node has had; each has one of every kind, and two mount namespaces for an instant. */
+const MOST_CONTAINERS = 4_096
+
 /**
- * What a tenant may have in all its containers together, besides the host's own limits per user. No namespaces of users or
- * networks: the runtime needs neither from here, and both are a wide door into the kernel.
+ * What a tenant may have in all its containers together, as user_namespaces(7) counts it. The host's own limits per user hold
+ * besides (of inotify instances Debian gives 128). No namespaces of users, networks or clocks: the runtime makes none of them
+ * from here, and they are a wide door into the kernel. No fanotify: the filter lets nobody ask for it.
  */
 const CAPS = {
   max_user_namespaces: 0,
   max_net_namespaces: 0,
+  max_time_namespaces: 0,
+  max_mnt_namespaces: 2 * MOST_CONTAINERS,
+  max_pid_namespaces: MOST_CONTAINERS,
+  max_ipc_namespaces: MOST_CONTAINERS,
+  max_uts_namespaces: MOST_CONTAINERS,
+  max_cgroup_namespaces: MOST_CONTAINERS,
   max_inotify_instances: 512,
   max_inotify_watches: 65_536,
+  max_fanotify_groups: 0,
+  max_fanotify_marks: 0,
 } as const
+
+/**
+ * What the kernel keeps per user and bounds by the limits that the namespace's creator had (getrlimit(2)); each container's
+ * processes have the bridge's own limits as well. Bytes in POSIX message queues and in locked memory, and signals that wait
+ * to be delivered, armed timers among them.
+ */
+const LIMITS = { msgqueue: 819_200, memlock: 8 * 1024 * 1024, sigpending: 16_384 } as const
+const LIMIT_LINE = { msgqueue: "Max msgqueue size", memlock: "Max locked memory", sigpending: "Max pending signals" } as const
 
 export class TenantNamespaces implements UserNamespaces {
   readonly #ranges: IdRanges
@@ -39,6 +63,21 @@ export class TenantNamespaces implements UserNamespaces {
   async of(tenantId: TenantId): Promise<{ readonly path: string }> {
     const fd = await this.descriptor(await this.#ranges.rangeOf(tenantId))
     return { path: `/proc/${process.pid}/fd/${fd}` }
+  }
+
+  async adopt(live: readonly { readonly tenantId: TenantId; readonly init: ProcessIdentity }[]): Promise<void> {
+    for (const { tenantId, init } of live) {
+      const range = await this.#ranges.rangeOf(tenantId)
+      if (this.#held.has(range.hostBase)) continue
+      const fd = openOf(init, range)
+      if (fd === null) continue
+      try {
+        await cap(fd) // by this version's idea of it
+        this.#held.set(range.hostBase, Promise.resolve(fd))
+      } catch {
+        closeSync(fd)
+      }
+    }
   }
 
   /** The namespace of a range; it stays ours: do not close it. */
@@ -58,11 +97,33 @@ export class TenantNamespaces implements UserNamespaces {
   }
 }
 
+/** Null when the process has ended, or its namespace is not the tenant's own. */
+function openOf(init: ProcessIdentity, range: IdRange): number | null {
+  let fd: number
+  try {
+    fd = openSync(`/proc/${init.pid}/ns/user`, "r")
+  } catch {
+    return null
+  }
+  try {
+    const mapped = readFileSync(`/proc/${init.pid}/uid_map`, "latin1").trim().split(/\s+/).map(Number)
+    const [inside, outside, count] = mapped
+    const whole = mapped.length === 3 && inside === 0 && outside === range.hostBase && count === range.size
+    // Looked at last: what was read before is then of this process and of none that came after it.
+    if (whole && namespaceOwner(fd) === range.hostBase && isAlive(init)) return fd
+  } catch {
+    // It ended while we looked.
+  }
+  closeSync(fd)
+  return null
+}
+
 async function make(range: IdRange): Promise<number> {
   const id = String(range.hostBase)
+  const become = ["setpriv", "--reuid", id, "--regid", id, "--clear-groups"]
   // The helper says its pid, then lives until its end of the pipe closes.
   const helper = ["unshare", "--user", "sh", "-c", "echo $$ >&3; exec cat <&3 >/dev/null"]
-  const { pipes, exited, stderr } = startDetached("setpriv", ["--reuid", id, "--regid", id, "--clear-groups", ...helper], {
+  const { pipes, exited, stderr } = startDetached("prlimit", [...limitOptions(), ...become, ...helper], {
     cwd: "/",
     env: TOOL_ENV,
     pipes: 1,
@@ -88,6 +149,17 @@ async function make(range: IdRange): Promise<number> {
   } finally {
     pipe.destroy()
   }
+}
+
+/** Never above the bridge's own: without CAP_SYS_RESOURCE a hard limit can only fall. */
+function limitOptions(): string[] {
+  const own = readFileSync("/proc/self/limits", "latin1")
+  return Object.entries(LIMITS).map(([name, ours]) => {
+    const line = own.split("\n").find((each) => each.startsWith(LIMIT_LINE[name as keyof typeof LIMITS]))
+    const hard = line?.trim().split(/\s{2,}/)[2]
+    const value = hard === undefined || hard === "unlimited" ? ours : Math.min(ours, Number(hard))
+    return `--${name}=${value}:${value}`
+  })
 }
 
 async function pidFrom(pipe: Readable): Promise<number> {

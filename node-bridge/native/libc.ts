@@ -61,6 +61,15 @@ export const unshare = (flags: number) => void checked("unshare", raw.unshare(fl
 /** Moves the calling thread into the namespace that `fd` holds. */
 export const setns = (fd: number, type: number) => void checked("setns", raw.setns(fd, type))
 
+const NS_GET_OWNER_UID = 0xb704
+
+/** Whose user namespace it is: the host uid that created it. ioctl_ns(2). */
+export function namespaceOwner(fd: number): number {
+  const uid = [0]
+  checked("ioctl NS_GET_OWNER_UID", raw.ioctl(fd, NS_GET_OWNER_UID, uid))
+  return uid[0] ?? 0
+}
+
 /** Sets the calling thread's current directory. */
 export const fchdir = (fd: number) => void checked("fchdir", raw.fchdir(fd))
 

@@ -170,23 +170,24 @@ export function narrowed(deny: readonly string[]): Rules {
 
 const OPERATOR = { equal: "SCMP_CMP_EQ", above: "SCMP_CMP_GT", none_of: "SCMP_CMP_MASKED_EQ" } as const
 
+const argsOf = (when: readonly ArgumentRule[]) =>
+  when.map(({ index, test, value }) => ({ index, value, op: OPERATOR[test], ...(test === "none_of" ? { valueTwo: 0 } : {}) }))
+
 /** The list as `linux.seccomp` of the OCI runtime specification, for runtimes that compile it themselves. */
 export function seccompForRuntime(architecture: "amd64" | "arm64", deny: readonly string[]) {
   const { plain, conditional, refusedArguments, absent } = narrowed(deny)
-  const args = (when: readonly ArgumentRule[]) =>
-    when.map(({ index, test, value }) => ({ index, value, op: OPERATOR[test], ...(test === "none_of" ? { valueTwo: 0 } : {}) }))
   return {
     defaultAction: "SCMP_ACT_ERRNO",
     defaultErrnoRet: EPERM,
     architectures: [architecture === "amd64" ? "SCMP_ARCH_X86_64" : "SCMP_ARCH_AARCH64"],
     syscalls: [
       { names: plain, action: "SCMP_ACT_ALLOW" },
-      ...conditional.map(({ name, when }) => ({ names: [name], action: "SCMP_ACT_ALLOW", args: args(when) })),
+      ...conditional.map(({ name, when }) => ({ names: [name], action: "SCMP_ACT_ALLOW", args: argsOf(when) })),
       ...refusedArguments.map(({ name, when, errno }) => ({
         names: [name],
         action: "SCMP_ACT_ERRNO",
         errnoRet: errno,
-        args: args(when),
+        args: argsOf(when),
       })),
       { names: absent, action: "SCMP_ACT_ERRNO", errnoRet: ENOSYS },
     ],

@@ -44,6 +44,7 @@ import type { StoredImage } from "./ports.ts"
 import type { ImageSource, Parts, PreparedRun, PrepareHost } from "./preparation.ts"
 import { identify, isAlive, sendSignal } from "./process-identity.ts"
 import type { ProcessIdentity } from "./process-identity.ts"
+import { RUNTIMES } from "./runtimes.ts"
 import type { RuntimeName } from "./runtimes.ts"
 import type { SeccompFilters } from "./seccomp-filters.ts"
 import { Stopwatch } from "./stopwatch.ts"
@@ -133,7 +134,7 @@ export class OciController implements Controller {
     return runPaths(this.#on.host, runId)
   }
 
-  /** Takes over what still runs: its network and its image are in use. Called once, before any verb. */
+  /** Takes over what still runs: its tenant's namespace, its network and its image are in use. Called once, before any verb. */
   async recover(): Promise<void> {
     const live: (HostRecord & { init: ProcessIdentity })[] = []
     for (const runId of await this.list()) {
@@ -146,6 +147,8 @@ export class OciController implements Controller {
         this.#on.devices.adopt(runId, record.devices)
       }
     }
+    const ofTenants = live.filter(({ runtime }) => RUNTIMES[runtime].userNamespace === "tenant")
+    await this.#on.parts.namespaces.adopt(ofTenants.map(({ tenant_id, init }) => ({ tenantId: tenant_id, init })))
     await this.#on.parts.disks.recover(live.map(({ run_id }) => run_id))
     await this.#on.parts.network.recover(
       live.map(({ run_id, tenant_id, network, names, address, init }) => ({

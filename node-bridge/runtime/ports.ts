@@ -8,6 +8,7 @@
 import type { RunId, TenantId } from "../../schema/ids.ts"
 import type { Network as NetworkLimits } from "../../schema/container.ts"
 import type { Isolation } from "../../schema/isolation.ts"
+import type { ProcessIdentity } from "./process-identity.ts"
 
 /** What an image says about how to run it: the `config` object of the OCI image specification, absent fields made empty. */
 export interface ImageConfig {
@@ -66,6 +67,11 @@ export interface HeldPath {
 export interface UserNamespaces {
   /** The tenant's user namespace, created by the tenant's own uid and pinned while this process lives. */
   of(tenantId: TenantId): Promise<{ readonly path: string }>
+  /**
+   * After a restart: takes over the namespaces that live containers are in, so that a tenant's counters stay one. Called once,
+   * before the first `of`. A process that died in the meantime, or is in another namespace than its tenant's, is passed over.
+   */
+  adopt(live: readonly { readonly tenantId: TenantId; readonly init: ProcessIdentity }[]): Promise<void>
 }
 
 export interface RootMounts {

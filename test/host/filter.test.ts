@@ -40,6 +40,10 @@ const parse = (text: string): Found[] =>
     return { entry, number: Number(number), what, code: Number(code ?? 0) }
   })
 
+const reachedBy = (entry: string, found: readonly Found[]) =>
+  found.filter((each) => each.entry === entry && each.what === "reached")
+const wasKilled = ({ what, code }: Found) => what === "killed" && code === SIGSYS
+
 describe.each(["crun", "runc"] as const)("under %s", (runtime) => {
   let bench: HostBench
   beforeAll(async () => {
@@ -70,9 +74,8 @@ describe.each(["crun", "runc"] as const)("under %s", (runtime) => {
     const others = found.filter(({ entry }) => entry === "x32" || entry === "i386")
     expect(others.length).toBe(2 * 480)
     expect(others.filter(({ what }) => what === "reached")).toEqual([])
-    const killed = ({ what, code }: Found) => what === "killed" && code === SIGSYS
     // Numbers that are newer than the list are answered before the entry point is looked at.
-    expect(others.filter((each) => each.entry === "i386" && each.number <= NEWEST_KNOWN_NUMBER && !killed(each))).toEqual([])
+    expect(others.filter((each) => each.entry === "i386" && each.number <= NEWEST_KNOWN_NUMBER && !wasKilled(each))).toEqual([])
 
     const refused = found.filter(({ entry, what }) => entry === "x86_64" && what === "refused")
     for (const { number, code } of refused.filter((each) => !PAST_EVERY_FILTER.includes(each.number))) {
@@ -92,12 +95,14 @@ describe.each(["crun", "runc"] as const)("under %s", (runtime) => {
   })
 
   test("what a tenant denies is closed as well, and the read-out holds the container to that filter", async () => {
-    const reached = (found: Found[], entry: string) => found.filter((each) => each.entry === entry && each.what === "reached")
     const [before, after] = [await probe(), await probe(["chmod", "socket", "mount"])]
-    const left = new Set(reached(after, "x86_64").map(({ number }) => number))
-    const gone = reached(before, "x86_64").filter(({ number }) => !left.has(number))
+    const left = new Set(reachedBy("x86_64", after).map(({ number }) => number))
+    const gone = reachedBy("x86_64", before).filter(({ number }) => !left.has(number))
     expect(gone.map(({ number }) => number)).toEqual([numberOf("chmod")])
-    expect([before, after].map((found) => reached(found, "args").some(({ number }) => number === SOCKET))).toEqual([true, false])
+    expect([before, after].map((found) => reachedBy("args", found).some(({ number }) => number === SOCKET))).toEqual([
+      true,
+      false,
+    ])
 
     const run = await bench.up(bench.shell("sleep 100", { seccomp: { deny: ["chmod"] } }))
     const plain = await bench.up(bench.shell("sleep 100"))
