@@ -120,7 +120,7 @@ export function readQuery(packet: Buffer): Query | "malformed" | null {
   const end = name.end + 4
   const extra = readRecords(packet, end, packet.readUInt16BE(10))
   if (extra === null) return "malformed"
-  const opt = extra.value.find(({ type }) => type === TYPE.OPT)
+  const edns = extra.value.find(({ type }) => type === TYPE.OPT)
   return {
     id: packet.readUInt16BE(0),
     opcode: (flags & OPCODE_MASK) >> 11,
@@ -129,7 +129,7 @@ export function readQuery(packet: Buffer): Query | "malformed" | null {
     type: packet.readUInt16BE(name.end),
     class: packet.readUInt16BE(name.end + 2),
     question: Buffer.from(packet.subarray(HEADER_BYTES, end)),
-    edns: opt === undefined ? null : { bytes: opt.class, dnssec: (opt.ttl & DO) !== 0 },
+    edns: edns === undefined ? null : { bytes: edns.class, dnssec: (edns.ttl & DO) !== 0 },
   }
 }
 

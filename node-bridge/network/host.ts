@@ -6,7 +6,7 @@ import { readFileSync, writeFileSync } from "node:fs"
 import { isIP } from "node:net"
 import { exec } from "../runtime/exec.ts"
 import type { AddressRange } from "./addresses.ts"
-import { formatRange, parseRoutes } from "./addresses.ts"
+import { formatRange, overlapping, parseRoutes } from "./addresses.ts"
 
 /** nft and iptables answer in milliseconds; both wait for a lock when another tool holds it. */
 const TOOL_TIMEOUT_MS = 10_000
@@ -18,8 +18,25 @@ export async function loadRules(text: string): Promise<void> {
   if (result.code !== 0) throw new Error(`nft: ${result.stderr.trim().slice(0, 500)}`)
 }
 
+/** Throws when the host routes into the range already. */
+export function refuseOverlap(range: AddressRange): void {
+  const routes = parseRoutes(readFileSync("/proc/net/route", "latin1"))
+  // A /32 inside the range may be a container of another bridge on this host: slots are chosen around those.
+  const [clash] = overlapping(range, routes, () => false).filter((route) => route.prefix < 32)
+  if (clash === undefined) return
+  throw new Error(`the containers' range ${formatRange(range)} overlaps a route of ${clash.device}: choose another range`)
+}
+
+/** Lets the host forward for the range; says what it changed. */
+export async function letThrough(range: AddressRange): Promise<string[]> {
+  const notes: string[] = []
+  if (ensureForwarding()) notes.push("switched on net.ipv4.ip_forward: containers with egress need it")
+  if (await dockerAccepts(range, true)) notes.push("accepted the containers' range in Docker's DOCKER-USER chain")
+  return notes
+}
+
 /** True when it had to be switched on. It is not switched off again: by then others may count on it. */
-export function ensureForwarding(): boolean {
+function ensureForwarding(): boolean {
   if (readFileSync(FORWARDING, "latin1").trim() === "1") return false
   writeFileSync(FORWARDING, "1")
   return true

@@ -5,8 +5,11 @@
 import { existsSync, readdirSync } from "node:fs"
 import { SystemCallError } from "../native/libc.ts"
 import { ControllerError } from "../runtime/controller.ts"
+import { exec } from "../runtime/exec.ts"
 import * as addresses from "./addresses.ts"
 import type { AddressRange } from "./addresses.ts"
+import { rateOf } from "./in-force.ts"
+import { INSIDE_NAME } from "./namespaces.ts"
 import type { NamespaceMaker, Pair, Shapes } from "./namespaces.ts"
 
 /** A closed namespace's link is gone in well under a second; one that stays longer is deleted. */
@@ -14,6 +17,7 @@ const LINK_GONE_MS = 3_000
 /** After a restart: what the dead process held is gone by then, and the rest is held by processes that nobody wants. */
 const LEFTOVER_GONE_MS = 200
 const LINK_POLL_MS = 20
+const TOOL_TIMEOUT_MS = 10_000
 
 export interface LinkOptions {
   readonly instance: string
@@ -57,6 +61,14 @@ export class Links {
 
   shape(netns: number, slot: number, shapes: Shapes): void {
     this.#maker.shape(netns, this.nameOf(slot), shapes)
+  }
+
+  /** What its queues say, in bytes per second; null without a limit. */
+  async rates(netns: number, slot: number): Promise<{ readonly ingress: number | null; readonly egress: number | null }> {
+    const shown = ["-j", "qdisc", "show", "dev"]
+    const near = await tool("tc", ...shown, this.nameOf(slot))
+    const far = await tool("nsenter", `--net=/proc/${process.pid}/fd/${netns}`, "tc", ...shown, INSIDE_NAME)
+    return { ingress: rateOf(near), egress: rateOf(far) }
   }
 
   /** The slot of a link that another bridge made; null when there is no such link, or the address is not of this range. */
@@ -128,6 +140,12 @@ export class Links {
       await delay(LINK_POLL_MS)
     }
   }
+}
+
+async function tool(file: string, ...args: string[]): Promise<string> {
+  const { code, stdout, stderr } = await exec(file, args, { timeoutMs: TOOL_TIMEOUT_MS })
+  if (code !== 0) throw new Error(`${file}: ${stderr.trim().slice(0, 500)}`)
+  return stdout
 }
 
 const delay = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))

@@ -13,7 +13,8 @@ import { macOf } from "./addresses.ts"
 import type { Shape } from "./shape.ts"
 
 const LOOPBACK_INDEX = 1
-const INSIDE_NAME = "eth0"
+/** What every container calls its end. */
+export const INSIDE_NAME = "eth0"
 /** The host's end of every pair: nobody else is on the link, so all may have the same. */
 const NEAR_MAC = "02:62:00:00:00:01"
 

@@ -7,11 +7,10 @@
  * with their processes, under the rules that were in force. The next bridge replaces these by its own in one transaction.
  */
 import { createHash } from "node:crypto"
-import { closeSync, openSync, readFileSync } from "node:fs"
+import { closeSync, openSync } from "node:fs"
 import type { Network as NetworkLimits } from "../../schema/container.ts"
 import type { RunId, TenantId } from "../../schema/ids.ts"
 import { ControllerError } from "../runtime/controller.ts"
-import { exec } from "../runtime/exec.ts"
 import type { LiveNetwork, Network, NetworkDescription, NetworkPool } from "../runtime/ports.ts"
 import type { AddressRange } from "./addresses.ts"
 import * as addresses from "./addresses.ts"
@@ -21,7 +20,7 @@ import type { Element } from "./elements.ts"
 import { elementsOf } from "./elements.ts"
 import { PacketFilter } from "./filter.ts"
 import * as host from "./host.ts"
-import { egressOf, elementsNaming, rateOf } from "./in-force.ts"
+import { egressOf, elementsNaming } from "./in-force.ts"
 import { Links } from "./links.ts"
 import { NameServer } from "./name-server.ts"
 import { NamespaceMaker } from "./namespaces.ts"
@@ -33,7 +32,6 @@ import { shapeOf } from "./shape.ts"
 const QUIET_MS = 50
 /** Between two namespaces of a refill, so that it never holds the thread for longer than one. */
 const REFILL_GAP_MS = 5
-const TOOL_TIMEOUT_MS = 10_000
 
 export interface PoolOptions {
   /** The state directory: its hash names this bridge's links and table, so that two on one host never meet. */
@@ -107,13 +105,7 @@ export class NamespacePool implements NetworkPool {
   /** Makes ready what all networks share; `recover` puts the rules in force. Throws a sentence for the operator. */
   static async open(options: PoolOptions): Promise<NamespacePool> {
     const range = addresses.parseRange(options.range ?? DEFAULT_RANGE)
-    const routes = addresses.parseRoutes(readFileSync("/proc/net/route", "latin1"))
-    // A /32 inside the range may be a container of another bridge on this host: slots are chosen around those.
-    const [clash] = addresses.overlapping(range, routes, () => false).filter((route) => route.prefix < 32)
-    if (clash !== undefined) {
-      const text = addresses.formatRange(range)
-      throw new Error(`the containers' range ${text} overlaps a route of ${clash.device}: choose another range`)
-    }
+    host.refuseOverlap(range)
     const closed = [...PRIVATE_NETWORKS, ...(options.closedNetworks ?? [])]
     const residents = new Residents()
     const names = await NameServer.open({
@@ -123,8 +115,7 @@ export class NamespacePool implements NetworkPool {
       portSeed: createHash("sha256").update(options.stateDir).digest().readUInt32BE(),
     })
     const pool = new NamespacePool(options, range, closed, { maker: new NamespaceMaker(), residents, names })
-    if (host.ensureForwarding()) pool.notes.push("switched on net.ipv4.ip_forward: containers with egress need it")
-    if (await host.dockerAccepts(range, true)) pool.notes.push("accepted the containers' range in Docker's DOCKER-USER chain")
+    pool.notes.push(...(await host.letThrough(range)))
     return pool
   }
 
@@ -168,13 +159,11 @@ export class NamespacePool implements NetworkPool {
     if (taken.slot === null || address === null)
       return { egress: "none", egress_bytes_per_second: null, ingress_bytes_per_second: null, rules: [] }
     const elements = elementsNaming(address, await this.#filter.list())
-    const shown = ["-j", "qdisc", "show", "dev"]
-    const near = await tool("tc", ...shown, this.#links.nameOf(taken.slot))
-    const far = await tool("nsenter", `--net=/proc/${process.pid}/fd/${taken.fd}`, "tc", ...shown, "eth0")
+    const rates = await this.#links.rates(taken.fd, taken.slot)
     return {
       egress: egressOf(elements),
-      egress_bytes_per_second: rateOf(far),
-      ingress_bytes_per_second: rateOf(near),
+      egress_bytes_per_second: rates.egress,
+      ingress_bytes_per_second: rates.ingress,
       rules: elements.map(({ set, text }) => `${set} { ${text} }`),
     }
   }
@@ -316,11 +305,5 @@ interface Parts {
 
 /** A run's connections carry this; the same after a restart, so that they go on. */
 const markOf = (runId: RunId) => createHash("sha256").update(runId).digest().readUInt32LE()
-
-async function tool(file: string, ...args: string[]): Promise<string> {
-  const { code, stdout, stderr } = await exec(file, args, { timeoutMs: TOOL_TIMEOUT_MS })
-  if (code !== 0) throw new Error(`${file}: ${stderr.trim().slice(0, 500)}`)
-  return stdout
-}
 
 const delay = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))

@@ -24,9 +24,10 @@ const MAX_BURST_BYTES = 4 * 1024 * 1024
 const MAX_QUEUE_BYTES = 64 * 1024 * 1024
 const ETHERNET_HEADER_BYTES = 14
 
+const between = (least: number, value: number, most: number) => Math.min(Math.max(least, Math.ceil(value)), most)
+
 export function shapeOf(bytesPerSecond: number, mtu: number): Shape {
   const frame = mtu + ETHERNET_HEADER_BYTES
-  const between = (least: number, value: number, most: number) => Math.min(Math.max(least, Math.ceil(value)), most)
   return {
     bytesPerSecond,
     burstBytes: between(MIN_BURST_FRAMES * frame, bytesPerSecond * BURST_SECONDS, MAX_BURST_BYTES),

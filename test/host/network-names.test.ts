@@ -184,11 +184,11 @@ describe("the name server", () => {
     const port = Number(/redirect to :(\d+)/.exec(await rules())?.[1])
     expect(await ask(netnsPath, "203.0.113.254", aQuery("outside"))).toMatchObject({ rcode: 0 })
     await within(out.netns, "ip", "route", "add", "100.96.0.0/24", "via", "203.0.113.254")
-    const elsewhere = [
+    const strangers = [
       { from: netnsPath, address: GATEWAY, port },
       ...["203.0.113.254", GATEWAY].flatMap((address) => [53, port].map((one) => ({ from: out.netns, address, port: one }))),
     ]
-    const answers = elsewhere.map(async ({ from, address, port: one }) => [
+    const answers = strangers.map(async ({ from, address, port: one }) => [
       await ask(from, address, aQuery("outside"), { port: one }),
       await reaches(from, address, one),
     ])

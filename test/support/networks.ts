@@ -48,11 +48,11 @@ export async function listen(netns: string | null, port: number): Promise<Server
 
 /** Everything that UDP brought to a port of the namespace so far. */
 export async function collectDatagrams(netns: string, port: number): Promise<Server & { readonly seen: () => string }> {
-  const script = `
+  const source = `
 import socket, sys
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("0.0.0.0", ${port})); print("ready", flush=True)
 while True: print(s.recv(100).decode(), flush=True)`
-  const child = spawn("nsenter", [`--net=${netns}`, PYTHON, "-c", script], { stdio: ["ignore", "pipe", "ignore"] })
+  const child = spawn("nsenter", [`--net=${netns}`, PYTHON, "-c", source], { stdio: ["ignore", "pipe", "ignore"] })
   let seen = ""
   child.stdout.on("data", (chunk: Buffer) => (seen += chunk.toString()))
   await waitFor("the collector", () => seen.includes("ready"))
