@@ -2,7 +2,7 @@
  * Opens the controller that runs real containers on this host: finds the tools, composes the parts, takes over what still
  * runs, and offers a profile once its self-test ran here.
  */
-import { chmodSync, closeSync, lstatSync, mkdirSync, openSync, readFileSync } from "node:fs"
+import { chmodSync, closeSync, lstatSync, mkdirSync, readdirSync, openSync, readFileSync } from "node:fs"
 import { arch } from "node:os"
 import { join } from "node:path"
 import { DeviceRegistry } from "../device/registry.ts"
@@ -13,6 +13,8 @@ import { DiskWatch } from "../disk/watch.ts"
 import type { DiskWatchOptions } from "../disk/watch.ts"
 import { Profile } from "../../schema/container.ts"
 import type { Feature } from "../../schema/features.ts"
+import { isId } from "../../schema/ids.ts"
+import type { TenantId } from "../../schema/ids.ts"
 import { DirectoryImageStore } from "../image/store.ts"
 import type { ImageStoreOptions } from "../image/store.ts"
 import type { Log } from "../log.ts"
@@ -32,10 +34,11 @@ import { Cgroups } from "./cgroups.ts"
 import type { Controller } from "./controller.ts"
 import { diskIoFeatures } from "./disk-io.ts"
 import { Happenings } from "./happenings.ts"
+import { readRecord } from "./host-record.ts"
 import { MigrationLock } from "./migration-lock.ts"
 import { OciController } from "./oci-runs.ts"
 import type { Runtime } from "./oci-runs.ts"
-import { hostPaths, runtimeRootOf } from "./paths.ts"
+import { hostPaths, runPaths, runtimeRootOf } from "./paths.ts"
 import type { HostPaths } from "./paths.ts"
 import type { ImageStore } from "./ports.ts"
 import { bootId } from "./process-identity.ts"
@@ -94,7 +97,7 @@ export async function createOciController(options: OciControllerOptions): Promis
   const tools = sealed === null ? found : { ...found, crun: sealed.path }
   const cgroups = new Cgroups(layout)
   const clis = Object.fromEntries(RUNTIME_NAMES.map((name) => [name, new RuntimeCli(name, host, tools)])) as RuntimeClis
-  const ranges = await StoredIdRanges.open(join(host.stateDir, "id-ranges.json"))
+  const ranges = await StoredIdRanges.open(join(host.stateDir, "id-ranges.json"), tenantsOf(host))
   const namespaces = new TenantNamespaces(ranges)
   const images =
     options.images ??
@@ -201,6 +204,17 @@ function useRuntime(name: RuntimeName, layout: CgroupLayout, host: HostPaths): R
     creation: new CreateNamespaces(needsUnifiedHidden ? layout.hidden : null),
     filters: filter === "compiled" ? new SeccompFilters(host.runtimeDir) : null,
   }
+}
+
+/** Whose runs have anything on this host; null when one does not say whose it is. */
+function tenantsOf(host: HostPaths): ReadonlySet<TenantId> | null {
+  const tenants = new Set<TenantId>()
+  for (const name of readdirSync(host.runsDir)) {
+    const record = isId("run", name) ? readRecord(runPaths(host, name).record) : null
+    if (record === null) return null
+    tenants.add(record.tenant_id)
+  }
+  return tenants
 }
 
 function makeDirectories(host: HostPaths): void {

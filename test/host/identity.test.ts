@@ -96,6 +96,9 @@ test("a tenant that takes all that is counted for a user takes it from itself, i
   }
 }, 120_000)
 
+/** A program as the tenant's root, in its namespace, without the container's filter. */
+const inside = async (run: Assignment, ...words: string[]) => (await call("nsenter", [...enter(run), ...words])).stdout
+
 describe("past the filter", () => {
   const ADD_KEYS = `
 import ctypes, os
@@ -104,9 +107,6 @@ made = 0
 while made < 100000 and libc.syscall(248, b"user", b"k%d" % made, b"x", 1, -2) >= 0: made += 1
 print(made, flush=True)
 os.read(0, 1)`
-
-  /** A program as the tenant's root, in its namespace, without the container's filter. */
-  const inside = async (run: Assignment, ...words: string[]) => (await call("nsenter", [...enter(run), ...words])).stdout
 
   /** Adds keys until no more can be had, says how many, and keeps them until `letGo`. */
   async function addKeys(run: Assignment): Promise<{ readonly made: number; letGo(): Promise<void> }> {

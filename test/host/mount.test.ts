@@ -26,7 +26,7 @@ let namespaces: TenantNamespaces
 
 beforeEach(async () => {
   dir = temporaryFolder("mount")
-  ranges = await StoredIdRanges.open(join(dir, "state", "tenants.json"))
+  ranges = await StoredIdRanges.open(join(dir, "state", "tenants.json"), new Set())
   namespaces = new TenantNamespaces(ranges)
 })
 
@@ -39,7 +39,7 @@ describe("the id ranges of tenants", () => {
   it("are the same after a restart, and a new tenant's is new", async () => {
     const [anna, bert] = await Promise.all([ranges.rangeOf(ANNA), ranges.rangeOf(BERT)])
     expect(new Set([anna.hostBase, bert.hostBase]).size).toBe(2)
-    const again = await StoredIdRanges.open(join(dir, "state", "tenants.json"))
+    const again = await StoredIdRanges.open(join(dir, "state", "tenants.json"), new Set())
     expect(await again.rangeOf(BERT)).toEqual(bert)
     expect((await again.rangeOf(aTenant(3))).hostBase).toBeGreaterThan(Math.max(anna.hostBase, bert.hostBase))
   })
@@ -47,14 +47,14 @@ describe("the id ranges of tenants", () => {
   it("are not begun anew over a file that cannot be read", async () => {
     const file = join(dir, "broken.json")
     writeFileSync(file, '{"version":1,')
-    await expect(StoredIdRanges.open(file)).rejects.toThrow(/cannot be read/)
+    await expect(StoredIdRanges.open(file, new Set())).rejects.toThrow(/cannot be read/)
     expect(readFileSync(file, "utf8")).toBe('{"version":1,')
   })
 
   it("survive a crash that left a half-written file beside the whole one", async () => {
     const anna = await ranges.rangeOf(ANNA)
     writeFileSync(join(dir, "state", "tenants.json.new"), "{")
-    const again = await StoredIdRanges.open(join(dir, "state", "tenants.json"))
+    const again = await StoredIdRanges.open(join(dir, "state", "tenants.json"), new Set())
     expect(await again.rangeOf(ANNA)).toEqual(anna)
     await again.rangeOf(BERT)
   })
