@@ -95,6 +95,23 @@ describe.concurrent("a container", () => {
     await tenant.remove(missing.id)
   })
 
+  it("that fills its disk is told of it by an event, and lives on", async () => {
+    const resources = { cpus: 0.25, memory_bytes: 64 * MIB, disk_bytes: 16 * MIB }
+    const { id } = await running(sh("cat /dev/zero > /big; rm /big; echo room; sleep 1000", { resources }))
+    const full = await running(sh("cat /dev/zero > /big; sleep 1000", { resources }))
+    await waitFor(
+      "the event",
+      async () => {
+        const [event] = await tenant.events(`container=${full.id}&types=container.disk_full`)
+        return event?.data.reason?.code === "disk_full"
+      },
+      15_000,
+    )
+    await waitFor("room", async () => (await tenant.log(id)).includes("room"))
+    expect((await tenant.reaches(full.id, "running")).status).toBe("running")
+    await Promise.all([tenant.remove(id), tenant.remove(full.id)])
+  })
+
   it("is restarted as a new run of the same container", async () => {
     const first = await running(sh("echo up; sleep 1000"))
     await tenant.act(first.id, "restart", { timeout_seconds: 0 })
