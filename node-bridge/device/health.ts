@@ -45,7 +45,7 @@ function trouble(name: string, { described, seen, holders, dirty }: DeviceState)
   return failed == null ? "it is being scrubbed" : `it could not be scrubbed: ${failed}`.slice(0, 256)
 }
 
-/** Why a run cannot have this device now, and whether waiting may help; null: it can. */
+/** Why a run cannot have this device now, as its tenant may read it, and whether waiting may help; null: it can. */
 export function obstacle(
   runId: RunId,
   name: string,
@@ -56,8 +56,7 @@ export function obstacle(
   for (const [other, holder] of state.holders) {
     if (holder !== runId && family(other)) return { why: `${other} is in use.`, passes: true }
   }
-  if (state.dirty.has(name) && !state.holders.has(name)) return { why: `${name}: ${trouble(name, state)}.`, passes: true }
+  if (state.dirty.has(name) && !state.holders.has(name)) return { why: `${name} is being scrubbed.`, passes: true }
   if (!state.described.has(name)) return { why: `The node has no device ${name}.`, passes: false }
-  const reason = trouble(name, state)
-  return reason === null ? null : { why: `${name}: ${reason}.`, passes: false }
+  return trouble(name, state) === null ? null : { why: `${name} is gone or fails.`, passes: false }
 }

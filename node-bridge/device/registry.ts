@@ -133,8 +133,9 @@ export class DeviceRegistry {
     try {
       return await grantOf(this.#planFor(names))
     } catch (error) {
-      const why = error instanceof Error ? error.message : String(error)
-      throw new ControllerError("device_unavailable", `${names.join(", ")}: ${why}.`, { retryable: true, cause: error })
+      this.#log.warn("a run could not be given its devices", { run: runId, error: explain(error) })
+      const message = `The node could not give ${names.join(", ")}.`
+      throw new ControllerError("device_unavailable", message, { retryable: true, cause: error })
     } finally {
       this.#update()
     }

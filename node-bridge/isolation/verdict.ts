@@ -29,8 +29,8 @@ export interface Expected {
   readonly inOwnCgroup: boolean
   /** Namespaces that a run of another tenant is in as well. */
   readonly sharedWithOthers: readonly string[]
-  /** Device nodes that were granted, and mount points that came with them. */
-  readonly devices: readonly string[]
+  /** Device nodes that were granted: path, type and number as in `c 10:232`. Then the mount points that came with them. */
+  readonly devices: Readonly<Record<string, string>>
   readonly mounts: readonly string[]
   /** What was found wrong with the run's other processes. */
   readonly companions: readonly string[]
@@ -113,7 +113,13 @@ function pathDeviations(read: Reading, { existingPaths, promise }: Expected): st
 }
 
 function mountDeviations(read: Reading, { promise, readOnly, devices, mounts }: Expected): string[] {
-  const known = new Set([...promise.mayMount(readOnly), ...read.masked_paths, ...read.read_only_paths, ...devices, ...mounts])
+  const known = new Set([
+    ...promise.mayMount(readOnly),
+    ...read.masked_paths,
+    ...read.read_only_paths,
+    ...Object.keys(devices),
+    ...mounts,
+  ])
   const found: string[] = []
   for (const { target } of read.mounts) {
     if (!known.has(target) && !target.startsWith("/sys/fs/cgroup/")) found.push(`${target} is mounted and should not be`)
@@ -131,13 +137,9 @@ function mountDeviations(read: Reading, { promise, readOnly, devices, mounts }: 
 }
 
 function deviceDeviations(read: Reading, { promise, devices }: Expected): string[] {
-  const granted = new Set(devices)
   return read.devices.flatMap(({ path, type, major, minor }) => {
-    if (granted.has(path)) return []
-    const standard = promise.devices[path]
-    if (standard === undefined) return [`${path} is a device and was not granted`]
-    return standard === null || standard === `${type} ${major}:${minor}`
-      ? []
-      : [`${path} is another device: ${type} ${major}:${minor}`]
+    const known = devices[path] ?? promise.devices[path]
+    if (known === undefined) return [`${path} is a device and was not granted`]
+    return known === null || known === `${type} ${major}:${minor}` ? [] : [`${path} is another device: ${type} ${major}:${minor}`]
   })
 }

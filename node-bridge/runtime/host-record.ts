@@ -35,8 +35,8 @@ export const HostRecord = z.object({
   filter_sha256: z.string().nullable(),
   /** CDI names of what is its own alone. */
   devices: z.array(DeviceName),
-  /** In the container: device nodes that were granted, and mounts that came with them. */
-  device_nodes: z.array(z.string()),
+  /** In the container: device nodes that were granted, by path with type and number as in `c 10:232`; mounts that came along. */
+  device_nodes: z.record(z.string(), z.string()),
   device_mounts: z.array(z.string()),
   /** The size of the run's own disk; null where its root is on the host's. */
   disk_bytes: z.int().nullable(),

@@ -133,7 +133,9 @@ export async function prepareRun(
         capabilities: spec.capabilities,
         filter_sha256: filter?.sha256 ?? null,
         devices: run.devices,
-        device_nodes: grant?.nodes.map(({ path }) => path) ?? [],
+        device_nodes: Object.fromEntries(
+          grant?.nodes.map((node) => [node.path, `${node.type} ${node.major}:${node.minor}`]) ?? [],
+        ),
         device_mounts: grant?.mounts.map(({ path }) => path) ?? [],
         disk_bytes: spec.resources.disk_bytes,
         uid: user.value.uid,

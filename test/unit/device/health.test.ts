@@ -68,7 +68,7 @@ describe("a run", () => {
   it("waits for a scrub, and for nothing that fails or is not there", () => {
     expect(obstacle(run, "half", aState({ dirty: new Map([["half", null]]) }))).toMatchObject({ passes: true })
     expect(obstacle(run, "half", failing(2))).toEqual({
-      why: "half: gone.",
+      why: "half is gone or fails.",
       passes: false,
     })
     expect(obstacle(run, "nothing", aState())).toEqual({ why: "The node has no device nothing.", passes: false })

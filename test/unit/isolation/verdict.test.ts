@@ -85,7 +85,7 @@ const expected: Expected = {
   existingPaths: new Set(["/proc/kcore", "/proc/sys"]),
   inOwnCgroup: true,
   sharedWithOthers: [],
-  devices: ["/dev/kvm"],
+  devices: { "/dev/kvm": "c 10:232" },
   mounts: [],
   companions: [],
 }
@@ -171,6 +171,12 @@ test.each<[string, Partial<Reading>, Partial<Expected>, string]>([
     "/dev/fuse is a device and was not granted",
   ],
   [
+    "a granted name for another device",
+    { devices: [{ path: "/dev/kvm", type: "c", major: 1, minor: 1, access: "rw" }] },
+    {},
+    "/dev/kvm is another device: c 1:1",
+  ],
+  [
     "a standard name for another device",
     { devices: [{ path: "/dev/null", type: "b", major: 8, minor: 0, access: "rw" }] },
     {},
@@ -211,7 +217,7 @@ const aSentry = (changes: Partial<Reading> = {}): Reading =>
     network: { ...read.network, mode: "loopback", interfaces: ["lo"], egress: "none", ingress_bytes_per_second: null },
     ...changes,
   })
-const ofSentry: Expected = { ...expected, promise: promiseOf("sandboxed"), network: { egress: "none" }, devices: [] }
+const ofSentry: Expected = { ...expected, promise: promiseOf("sandboxed"), network: { egress: "none" }, devices: {} }
 
 test("the sentry of a sandboxed run is held to its own promise", () => {
   expect(deviationsOf(aSentry(), ofSentry)).toEqual([])
