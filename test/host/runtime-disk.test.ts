@@ -55,6 +55,16 @@ test("files without content end too, and a neighbour's disk does not feel it", a
   expect((await bench.outcome(neighbour)).exit).toMatchObject({ code: 0, log_tail: ["still here"] })
 })
 
+test("what a read-only container writes to /tmp and /run is its memory, not the host's", async () => {
+  for (const place of ["/tmp", "/run"]) {
+    const run = bench.shell(`exec dd if=/dev/zero of=${place}/big bs=1M count=200`, {
+      read_only: true,
+      resources: { memory_bytes: 48 * MIB, disk_bytes: 16 * MIB },
+    })
+    expect((await bench.through(run)).outcome.exit).toMatchObject({ code: 137, oom_killed: true })
+  }
+})
+
 test("a full disk is told once for each filling", async () => {
   const script = `
     fill() { dd if=/dev/zero of=/big bs=1M 2>/dev/null; echo full; }
