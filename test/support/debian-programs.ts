@@ -6,6 +6,7 @@ import { execFileSync } from "node:child_process"
 import { createHash } from "node:crypto"
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync } from "node:fs"
 import { join } from "node:path"
+import { debianMirror } from "./images.ts"
 
 const CACHE = "/var/cache/berth-tests"
 
@@ -30,13 +31,18 @@ export function debianPrograms(): string {
   }
   const fresh = mkdtempSync(join(CACHE, "new-"))
   try {
-    const build = ["--variant=minbase", `--include=${PACKAGES.join(",")}`, "bookworm", join(fresh, "root")]
-    const mirror = "http://deb.debian.org/debian"
-    execFileSync("mmdebstrap", [...build, mirror], { stdio: ["ignore", "ignore", "pipe"], timeout: BUILD_TIMEOUT_MS })
+    const build = [
+      "--variant=minbase",
+      "--dpkgopt=force-unsafe-io",
+      `--include=${PACKAGES.join(",")}`,
+      "bookworm",
+      join(fresh, "root"),
+    ]
+    execFileSync("mmdebstrap", [...build, debianMirror()], { stdio: ["ignore", "ignore", "pipe"], timeout: BUILD_TIMEOUT_MS })
     renameSync(join(fresh, "root"), root)
   } catch (cause) {
     const why = "Real programs are tested in a Debian root that mmdebstrap makes from apt's mirror, and it could not make one."
-    throw new Error(`${why} Is ${"http://deb.debian.org"} reached from here?`, { cause })
+    throw new Error(`${why} Is ${debianMirror()} reached from here?`, { cause })
   } finally {
     rmSync(fresh, { recursive: true, force: true })
   }

@@ -147,14 +147,17 @@ export function makeIndex(layout: string, tag: string, of: readonly string[]): s
 /** Kept between test runs: making it takes half a minute and needs the Debian mirror that apt is set up with. */
 const DEBIAN_CACHE = join(tmpdir(), "berth-test-cache")
 
+/** The mirror that apt is set up with. */
+export const debianMirror = () =>
+  /^URIs: (\S+debian)$/m.exec(readIfThere("/etc/apt/sources.list.d/debian.sources"))?.[1] ?? "http://deb.debian.org/debian"
+
 /** A real Debian 12 root as a tar archive on disk. */
 export function debianRoot(): string {
   const archive = join(DEBIAN_CACHE, "debian-12-minbase.tar")
   if (existsSync(archive)) return archive
   mkdirSync(DEBIAN_CACHE, { recursive: true })
   const fresh = join(mkdtempSync(join(DEBIAN_CACHE, "new-")), "root.tar")
-  const mirror = /^URIs: (\S+debian)$/m.exec(readIfThere("/etc/apt/sources.list.d/debian.sources"))?.[1]
-  execFileSync("mmdebstrap", ["--variant=minbase", "bookworm", fresh, mirror ?? "http://deb.debian.org/debian"], quiet)
+  execFileSync("mmdebstrap", ["--variant=minbase", "bookworm", fresh, debianMirror()], quiet)
   renameSync(fresh, archive)
   rmSync(join(fresh, ".."), { recursive: true })
   return archive
