@@ -5,6 +5,8 @@ import type { NodeState, Wanted } from "./node-state.ts"
 
 export interface Filter {
   readonly name: string
+  /** False when an ask passes on every node, so that none need be looked at. Absent: it concerns every ask. */
+  concerns?(ask: Wanted): boolean
   /**
    * Undefined when the node passes; else the reason, one constant sentence, so that refusing allocates nothing;
    * only a want of devices names their kind.
@@ -42,6 +44,7 @@ const allowsOpenFiles: Filter = {
 
 const isSound: Filter = {
   name: "vulnerabilities",
+  concerns: (ask) => ask.refuse_vulnerable,
   run: (node, ask) =>
     ask.refuse_vulnerable && node.vulnerable ? "has a known vulnerability, which the policy refuses" : undefined,
 }
@@ -50,6 +53,7 @@ const isReady: Filter = { name: "ready", run: (node) => (node.ready ? undefined 
 
 const hasLabels: Filter = {
   name: "labels",
+  concerns: (ask) => Object.keys(ask.labels).length > 0,
   run: (node, ask) => {
     for (const key in ask.labels) if (node.labels[key] !== ask.labels[key]) return "does not have the labels asked for"
     return undefined
@@ -89,6 +93,7 @@ const hasDisk: Filter = {
 
 const hasDevices: Filter = {
   name: "devices",
+  concerns: (ask) => ask.resources.accelerators.length > 0,
   run: ({ shelf, taken }, { resources }) => {
     if (resources.accelerators.length === 0 || chooseDevices(shelf, taken, resources.accelerators) !== undefined) return undefined
     return shortage(shelf, taken, resources.accelerators)

@@ -23,13 +23,14 @@ export type Decision =
   | { readonly node: null; readonly refused: { readonly reason: string; readonly nodes: number }[] }
 
 export function schedule(nodes: readonly NodeState[], asked: Ask, chain: Chain, start: number): Decision {
-  const ask: Wanted = wantedOf(asked)
+  const ask = wantedOf(asked)
+  const filters = chain.filters.filter((filter) => filter.concerns?.(ask) ?? true)
   let best: NodeState | undefined
   let bestScore = -1
   let fitting = 0
   for (let i = 0; i < nodes.length && fitting < SAMPLE; i++) {
     const node = nodes[(start + i) % nodes.length]
-    if (node === undefined || refusal(node, ask, chain.filters) !== undefined) continue
+    if (node === undefined || refusal(node, ask, filters) !== undefined) continue
     fitting++
     const score = scoreOf(node, ask, chain.scorers)
     if (best === undefined || score > bestScore || (score === bestScore && goesFirst(node, best))) {
@@ -37,7 +38,7 @@ export function schedule(nodes: readonly NodeState[], asked: Ask, chain: Chain, 
       bestScore = score
     }
   }
-  return best ? { node: best } : { node: null, refused: explain(nodes, ask, chain.filters) }
+  return best ? { node: best } : { node: null, refused: explain(nodes, ask, filters) }
 }
 
 function refusal(node: NodeState, ask: Wanted, filters: readonly Filter[]): string | undefined {

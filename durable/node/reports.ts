@@ -51,7 +51,7 @@ export class Reports {
     const turn = this.#last.then(() => this.#forward(nodeId, report))
     this.#last = turn
       .catch(() => {})
-      .then(() => {
+      .finally(() => {
         this.#waiting--
       })
     return turn

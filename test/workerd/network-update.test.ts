@@ -66,15 +66,14 @@ describe("a change of a live container's network", () => {
   it("is not overtaken by an older one that is still on its way", async () => {
     const { update, networkThere } = await aRunningContainer()
     const { assign } = NodeObject.prototype
-    let letGo = () => {}
-    const held = new Promise<void>((resolve) => (letGo = resolve))
+    const held = Promise.withResolvers<void>()
     vi.spyOn(NodeObject.prototype, "assign").mockImplementationOnce(async function (this: NodeObject, list) {
-      await held
+      await held.promise
       return assign.call(this, list)
     })
     await update({ egress_bytes_per_second: 1_000 })
     await update({ egress_bytes_per_second: 2_000 })
-    letGo()
+    held.resolve()
     await expect.poll(() => networkThere()?.egress_bytes_per_second).toBe(2_000)
   })
 
@@ -146,10 +145,9 @@ describe("a change of a container that does not run", () => {
     const facts = { profiles: someFacts().profiles.map((offer) => ({ ...offer, features })) }
     await node({ facts })
     const { place } = CellObject.prototype
-    let letGo = () => {}
-    const held = new Promise<void>((resolve) => (letGo = resolve))
+    const held = Promise.withResolvers<void>()
     vi.spyOn(CellObject.prototype, "place").mockImplementationOnce(async function (this: CellObject, cell, asks) {
-      await held
+      await held.promise
       return place.call(this, cell, asks)
     })
     const creating = tenant.createContainer(aCall(), aCreate({ name: "web" }))
@@ -157,7 +155,7 @@ describe("a change of a container that does not run", () => {
       .poll(async () => (await tenant.listContainers({ cursor: null, limit: 1, labels: [], status: null })).items.length)
       .toBe(1)
     await tenant.updateContainer(aCall(), "web", { network: { egress_bytes_per_second: 1_000 } })
-    letGo()
+    held.resolve()
     await creating
     await expect.poll(async () => (await tenant.getContainer("web")).reason?.message).toContain("cannot limit network bandwidth")
     const able = await node()

@@ -255,12 +255,11 @@ describe("a flood", () => {
     const own = body.run?.id
     if (!own) throw new Error("no run")
     await thief.assigned(own)
-    let letGo = () => {}
-    const held = new Promise<{ unknown: RunId[] }>((resolve) => (letGo = () => resolve({ unknown: [] })))
-    vi.spyOn(TenantObject.prototype, "observe").mockReturnValueOnce(held)
+    const held = Promise.withResolvers<{ unknown: RunId[] }>()
+    vi.spyOn(TenantObject.prototype, "observe").mockReturnValueOnce(held.promise)
     for (let i = 0; i < 100; i++) thief.report([anObservation(own)])
     await expect.poll(() => thief.closed?.code, { timeout: 10_000 }).toBe(CLOSE.protocol_error)
-    letGo()
+    held.resolve({ unknown: [] })
     expect(victim.closed).toBeNull()
     expect((await tenant.getContainer(id)).status).toBe("running")
   })

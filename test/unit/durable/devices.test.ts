@@ -1,4 +1,4 @@
-import fc from "fast-check"
+import { array, assert, boolean, constantFrom, integer, oneof, option, property, record, tuple } from "fast-check"
 import { describe, expect, it } from "vitest"
 import { chooseDevices, keepTaken, shelfOf, shortage } from "../../../durable/cell/devices.ts"
 import type { AcceleratorRequest } from "../../../schema/container.ts"
@@ -90,22 +90,22 @@ describe("devices", () => {
   })
 
   it("are never given twice, unhealthy or beside what excludes them, whatever is asked", () => {
-    const device = fc.record({
-      kind: fc.constantFrom("a.io/x", "b.io/y"),
-      name: fc.integer({ min: 0, max: 5 }),
-      healthy: fc.boolean(),
-      parent: fc.option(fc.tuple(fc.constantFrom("a.io/x", "b.io/y"), fc.integer({ min: 0, max: 5 }))),
+    const device = record({
+      kind: constantFrom("a.io/x", "b.io/y"),
+      name: integer({ min: 0, max: 5 }),
+      healthy: boolean(),
+      parent: option(tuple(constantFrom("a.io/x", "b.io/y"), integer({ min: 0, max: 5 }))),
     })
-    const request = fc.record({ kind: fc.constantFrom("a.io/x", "b.io/y", "c.io/z"), count: fc.integer({ min: 1, max: 3 }) })
-    const asked = fc.array(fc.oneof(request, fc.record({ first_available: fc.array(request, { minLength: 1, maxLength: 3 }) })), {
+    const request = record({ kind: constantFrom("a.io/x", "b.io/y", "c.io/z"), count: integer({ min: 1, max: 3 }) })
+    const asked = array(oneof(request, record({ first_available: array(request, { minLength: 1, maxLength: 3 }) })), {
       minLength: 1,
       maxLength: 4,
     })
-    fc.assert(
-      fc.property(
-        fc.array(device, { maxLength: 10 }),
+    assert(
+      property(
+        array(device, { maxLength: 10 }),
         asked,
-        fc.array(fc.integer({ min: 0, max: 9 }), { maxLength: 3 }),
+        array(integer({ min: 0, max: 9 }), { maxLength: 3 }),
         (made, requests, held) => {
           const devices = made.map(({ kind, name, healthy, parent }) =>
             aDevice(`${kind}=${name}`, { healthy, parent: parent && `${parent[0]}=${parent[1]}` }),
