@@ -30,13 +30,13 @@ export type Step =
   /** Only the record changes. */
   | { readonly kind: "record"; readonly record: RunRecord }
   | { readonly kind: "inspect" }
-  /** `clear` first removes what a broken start may have left. */
+  /** `clear` first removes what a broken start may have left, or what was prepared with a network that has changed since. */
   | { readonly kind: "prepare"; readonly clear: boolean }
   | { readonly kind: "start" }
   /** Ask the process to end (`ask`: by its stop signal) or end it (`kill`). */
   | { readonly kind: "ask" | "kill" }
   | { readonly kind: "pause" | "unpause" }
-  /** Put in force what the tenant changed of the run's network. */
+  /** Put in force what the tenant changed of a live run's network. */
   | { readonly kind: "set_network" }
   | { readonly kind: "release" | "remove" }
 
@@ -86,9 +86,10 @@ function approach(record: RunRecord, facts: Facts, seen: "absent" | "prepared", 
     case "preparing":
       return { kind: "prepare", clear: false }
     case "ready":
-      return seen === "prepared" ? startStep(record) : { kind: "prepare", clear: false }
+      if (seen === "prepared" && record.network_due) return { kind: "prepare", clear: true }
+      return seen === "prepared" ? { kind: "start" } : { kind: "prepare", clear: false }
     case "starting":
-      return seen === "prepared" ? startStep(record) : { kind: "prepare", clear: true }
+      return seen === "prepared" && !record.network_due ? { kind: "start" } : { kind: "prepare", clear: true }
     case "pending":
     case "placed":
     case "running":
@@ -100,9 +101,6 @@ function approach(record: RunRecord, facts: Facts, seen: "absent" | "prepared", 
       return { kind: "wait", untilMs: null }
   }
 }
-
-/** A limit that was narrowed meanwhile holds from the first instruction on. */
-const startStep = (record: RunRecord): Step => ({ kind: record.network_due ? "set_network" : "start" })
 
 /** A process is there and the record does not say so yet: a start whose end was not written down. */
 function adopt(record: RunRecord, seen: Inspection & { kind: "running" }, nowMs: number): Step {

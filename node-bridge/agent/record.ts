@@ -36,7 +36,7 @@ export const RunProgress = z.strictObject({
   stop: Stop.nullable(),
   /** The last signal that the tenant sent by hand: an end by that signal is the tenant's doing. */
   tenant_signal: SignalName.nullable(),
-  /** The assignment's network differs from what is in force; a run that is yet to be prepared gets it so. */
+  /** The assignment's network differs from what the run has, or was prepared with. */
   network_due: z.boolean(),
   /** Which start of the machine this was written in: after another, a process that may have run cannot be asked for. */
   boot_id: z.string(),

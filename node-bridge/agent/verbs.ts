@@ -74,9 +74,11 @@ export async function perform(step: HostStep, run: HeldRun, deps: VerbDeps): Pro
 
 async function prepare(clear: boolean, run: HeldRun, { controller, timers }: VerbDeps): Promise<void> {
   if (clear) await controller.remove(run.runId)
+  const { network } = run.record.assignment.spec
   const { image_digest, timings } = await run.abortable((signal) => controller.prepare(run.record.assignment, signal))
   run.see({ kind: "prepared" })
-  const known = { ...run.record, image_digest, timings: { ...run.record.timings, ...timings } }
+  const network_due = run.record.assignment.spec.network !== network
+  const known = { ...run.record, image_digest, network_due, timings: { ...run.record.timings, ...timings } }
   run.become(known.state === "preparing" ? risen(known, "ready", timers.now()) : known)
 }
 

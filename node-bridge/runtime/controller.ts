@@ -87,7 +87,7 @@ export interface Controller {
   signal(runId: RunId, signal: SignalName): Promise<void>
   pause(runId: RunId): Promise<void>
   unpause(runId: RunId): Promise<void>
-  /** Changes the network limits of a prepared or live run in place; one that has ended is success. */
+  /** Changes the network limits of a live run in place; one that has ended is success. */
   setNetwork(runId: RunId, network: Network): Promise<void>
   /** The image's STOPSIGNAL, when the run is prepared and it has one that we know. */
   stopSignal(runId: RunId): Promise<SignalName | null>

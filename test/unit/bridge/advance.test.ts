@@ -47,6 +47,13 @@ describe("a run on its way up", () => {
     ["accepted, nothing here", row({}), "→ preparing"],
     ["preparing", row({ state: "preparing" }), "prepare"],
     ["ready and prepared", row({ state: "ready" }, { seen: PREPARED }), "start"],
+    [
+      "prepared with a network that has changed since",
+      row({ state: "ready", network_due: true }, { seen: PREPARED }),
+      "clear, prepare",
+    ],
+    ["the same, and a start failed", row({ state: "starting", network_due: true }, { seen: PREPARED }), "clear, prepare"],
+    ["running with a network that has changed", row({ state: "running", network_due: true }, { seen: RUNNING }), "set_network"],
     ["ready, and the preparation is gone", row({ state: "ready" }), "prepare"],
     ["running", row({ state: "running" }, { seen: RUNNING }), "wait"],
     ["a verb has just failed", row({ state: "preparing" }, { notBeforeMs: NOW + 250 }), "wait 250"],
