@@ -121,6 +121,13 @@ os.read(0, 1)`
     }
   }
 
+  test("a container's start makes no keyring of the tenant's: a kernel gives a user 200", async () => {
+    const run = await bench.up(shellOf(anId("ten"), "sleep 100"))
+    const owner = String(statSync(`/proc/${pidOf(run)}/root/bin`).uid)
+    const users = readFileSync("/proc/key-users", "latin1").split("\n")
+    expect(users.filter((line) => line.trim().startsWith(`${owner}:`) && !line.includes(" 0/0 "))).toEqual([])
+  })
+
   test("keys are counted for the tenant, and namespaces are closed or bounded", async () => {
     const [anna, bert] = [await bench.up(shellOf(ANNA, "sleep 100")), await bench.up(shellOf(BERT, "sleep 100"))]
     const first = await addKeys(anna)

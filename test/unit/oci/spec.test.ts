@@ -1,6 +1,7 @@
 import { array, assert, property, string } from "fast-check"
 import { readFileSync } from "node:fs"
 import { expect, test } from "vitest"
+import { seccompForRuntime } from "../../../node-bridge/oci/seccomp.ts"
 import { composeSpec } from "../../../node-bridge/oci/spec.ts"
 import type { SpecInput } from "../../../node-bridge/oci/spec.ts"
 import { anAssignment } from "../../support/assignments.ts"
@@ -38,6 +39,7 @@ test.each([
       paths: { ...anInput().paths, userns: null, netns: null },
       host: { ...anInput().host, runtime: "runsc" },
       seccompBpf: null,
+      spec: { profile: "sandboxed" },
     }),
   ],
   [
@@ -47,6 +49,27 @@ test.each([
 ])("%s is the file that was reviewed", (name, input) => {
   const golden: unknown = JSON.parse(readFileSync(new URL(`../../golden/oci/${name}.json`, import.meta.url), "utf8"))
   expect(composeSpec(input)).toEqual(golden)
+})
+
+test("a tenant can only give up: capabilities leave every set, system calls the list, and nothing else changes", () => {
+  const runc = {
+    paths: { ...anInput().paths, userns: null },
+    host: { ...anInput().host, runtime: "runc" as const },
+    seccompBpf: null,
+  }
+  const wide = composeSpec(anInput(runc))
+  const deny = ["chmod", "socket", "mount"]
+  const made = composeSpec(anInput({ ...runc, spec: { capabilities: ["CAP_KILL", "CAP_CHOWN"], seccomp: { deny } } }))
+  const held = ["CAP_CHOWN", "CAP_KILL"]
+  expect(made.process.capabilities).toEqual({ bounding: held, effective: held, permitted: held, inheritable: [], ambient: [] })
+  expect(made.linux.seccomp).toEqual(seccompForRuntime("amd64", deny))
+  expect({ ...made, process: { ...made.process, capabilities: null }, linux: { ...made.linux, seccomp: null } }).toEqual({
+    ...wide,
+    process: { ...wide.process, capabilities: null },
+    linux: { ...wide.linux, seccomp: null },
+  })
+  const none = composeSpec(anInput({ spec: { capabilities: [] } })).process.capabilities
+  expect(Object.values(none).flat()).toEqual([])
 })
 
 test("whatever a tenant writes stays in the process, the host name and the limits", () => {
