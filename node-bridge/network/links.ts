@@ -2,7 +2,7 @@
  * The links of one bridge's containers and the slots of its range, one each. What the host knows is the truth: a link of ours
  * is a slot in use, whoever made it.
  */
-import { existsSync, readdirSync } from "node:fs"
+import { readFileSync, readdirSync } from "node:fs"
 import { SystemCallError } from "../native/libc.ts"
 import { ControllerError } from "../runtime/controller.ts"
 import { exec } from "../runtime/exec.ts"
@@ -28,7 +28,8 @@ export interface LinkOptions {
 export class Links {
   readonly #maker: NamespaceMaker
   readonly #options: LinkOptions
-  readonly #slots = new Set<number>()
+  /** With the index of the link that was made for it: names come back, indexes do not. */
+  readonly #slots = new Map<number, string | null>()
   readonly #leaving = new Set<Promise<void>>()
   #lastSlot: number | null = null
 
@@ -74,8 +75,9 @@ export class Links {
   /** The slot of a link that another bridge made; null when there is no such link, or the address is not of this range. */
   adopt(address: string): number | null {
     const slot = addresses.slotOf(this.#options.range, address)
-    if (slot === null || !existsSync(`/sys/class/net/${this.nameOf(slot)}`)) return null
-    this.#slots.add(slot)
+    const index = slot === null ? null : indexOf(this.nameOf(slot))
+    if (slot === null || index === null) return null
+    this.#slots.set(slot, index)
     return slot
   }
 
@@ -98,9 +100,9 @@ export class Links {
 
   /** Clears links that nobody here knows: a dead bridge's. */
   async clearOthers(): Promise<void> {
-    const inUse = new Set([...this.#slots].map((slot) => this.nameOf(slot)))
+    const inUse = new Set([...this.#slots.keys()].map((slot) => this.nameOf(slot)))
     const others = this.names().filter((name) => !inUse.has(name))
-    await Promise.all(others.map((name) => this.#linkGone(name, LEFTOVER_GONE_MS)))
+    await Promise.all(others.map((name) => this.#linkGone(name, indexOf(name), LEFTOVER_GONE_MS)))
   }
 
   #withSlot<T>(make: (pair: Pair, slot: number) => T): T {
@@ -112,7 +114,7 @@ export class Links {
       const gateway = addresses.gatewayOf(range)
       try {
         const made = make({ linkName: this.nameOf(slot), address: this.addressOf(slot), gateway, mtu }, slot)
-        this.#slots.add(slot)
+        this.#slots.set(slot, indexOf(this.nameOf(slot)))
         return made
       } catch (error) {
         // Somebody has this slot: a container we were not told of, or another bridge with the same range. Pass by.
@@ -126,19 +128,29 @@ export class Links {
 
   async #awaitSlot(slot: number): Promise<void> {
     try {
-      await this.#linkGone(this.nameOf(slot), LINK_GONE_MS)
+      await this.#linkGone(this.nameOf(slot), this.#slots.get(slot) ?? null, LINK_GONE_MS)
       this.#slots.delete(slot)
     } catch {
       // The kernel keeps the link: so the slot stays taken, and the next start tries again.
     }
   }
 
-  async #linkGone(name: string, withinMs: number): Promise<void> {
+  /** A link that has the name but is another one by now is no business of ours. */
+  async #linkGone(name: string, index: string | null, withinMs: number): Promise<void> {
     const deadline = performance.now() + withinMs
-    while (existsSync(`/sys/class/net/${name}`)) {
+    const isThere = () => index !== null && indexOf(name) === index
+    while (isThere()) {
       if (performance.now() > deadline) return void this.#maker.deleteLink(name)
       await delay(LINK_POLL_MS)
     }
+  }
+}
+
+function indexOf(name: string): string | null {
+  try {
+    return readFileSync(`/sys/class/net/${name}/ifindex`, "latin1")
+  } catch {
+    return null
   }
 }
 

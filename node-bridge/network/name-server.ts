@@ -47,6 +47,7 @@ export class NameServer {
   readonly #listener: Connections
   readonly #connections = new Map<Socket, TenantId>()
   readonly #pruning: NodeJS.Timeout
+  #closed = false
   readonly port: number
 
   private constructor(options: NameServerOptions, port: number, datagrams: Datagrams, listener: Connections) {
@@ -54,7 +55,8 @@ export class NameServer {
     this.port = port
     this.#datagrams = datagrams
     this.#listener = listener
-    datagrams.on("message", (packet, from) => void this.#byUdp(packet, from))
+    // Whatever one packet does to us, it ends nothing but its own answer.
+    datagrams.on("message", (packet, from) => void this.#byUdp(packet, from).catch(() => {}))
     // A client's refusal of an earlier answer may come back as an error of the socket.
     datagrams.on("error", () => {})
     listener.on("connection", (socket) => this.#connected(socket))
@@ -78,6 +80,7 @@ export class NameServer {
   }
 
   async close(): Promise<void> {
+    this.#closed = true
     clearInterval(this.#pruning)
     for (const socket of this.#connections.keys()) socket.destroy()
     await Promise.all([
@@ -88,7 +91,7 @@ export class NameServer {
 
   async #byUdp(packet: Buffer, { address, port }: RemoteInfo): Promise<void> {
     const answer = await this.#answer(packet, address, "udp")
-    if (answer !== null) this.#datagrams.send(answer, port, address, () => {})
+    if (answer !== null && !this.#closed) this.#datagrams.send(answer, port, address, () => {})
   }
 
   #connected(socket: Socket): void {

@@ -146,7 +146,6 @@ export class NamespacePool implements NetworkPool {
   async setLimits(runId: RunId, limits: NetworkLimits): Promise<string | null> {
     const taken = this.#taken.get(runId)
     if (taken === undefined) return null
-    this.#refuseClosed(limits)
     taken.limits = limits
     await this.#enforce(runId, taken)
     return this.#addressOf(taken)

@@ -243,7 +243,7 @@ export class OciController implements Controller {
     // The kernel charges the disk that an image file is on to whoever wrote to the loop device.
     const { io } = record.limits
     if (Object.keys(io).length > 0) cgroups.limitIo(runId, io, disksUnder([host.stateDir, lower.path]))
-    await runHooks(prepared.hooks, { runId, pid: created.pid, dir: paths.dir })
+    await runHooks(prepared.hooks, { runId, pid: created.pid, dir: paths.dir, log: this.#on.log })
     return record
   }
 
@@ -302,7 +302,6 @@ export class OciController implements Controller {
       const address = await this.#on.parts.network.setLimits(runId, network)
       if (address !== record.address) this.#rewriteRecord(runId, { address })
     } catch (error) {
-      this.#rewriteRecord(runId, { network: record.network }) // refused: what was in force still is
       throw this.#asControllerError(error, "network_failed", "The host could not change the container's network.")
     }
   }

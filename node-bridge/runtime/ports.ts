@@ -123,7 +123,7 @@ export interface NetworkPool {
   /**
    * Changes the limits of a network that was taken, in place, for open connections too. Answers its address, which is another
    * when `none` came or went; null for loopback only, and for a run whose network was not taken or is released: then nothing
-   * was done. Throws as `take` does.
+   * was done. What the platform closes to everybody stays closed: a change is never refused while something wider is in force.
    */
   setLimits(runId: RunId, limits: NetworkLimits): Promise<string | null>
   /** What the kernel has of a run's network on the host's side; null when it was not taken. */

@@ -214,6 +214,13 @@ while True:
     }
   })
 
+  it("to what the platform closes takes away what was open, and opens nothing", async () => {
+    const { run, netnsPath } = await bench.place(A)
+    await bench.pool.setLimits(run, { egress: ["198.51.100.200/32"] })
+    expect(await net.reaches(netnsPath, bench.near.address, ECHO_PORT)).toBe(false)
+    expect(await net.reaches(netnsPath, "198.51.100.200", ECHO_PORT)).toBe(false)
+  })
+
   it("takes the link away for none, and gives one again", async () => {
     const { run, netnsPath } = await bench.place(A)
     expect(await bench.pool.setLimits(run, { egress: "none" })).toBeNull()
