@@ -7,6 +7,7 @@
  */
 import { mkdirSync, statSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
+import type { Log } from "../log.ts"
 import { ControllerError } from "../runtime/controller.ts"
 import { exec, TOOL_ENV } from "../runtime/exec.ts"
 import type { PlannedHook } from "./plan.ts"
@@ -16,15 +17,21 @@ export interface HookRun {
   readonly pid: number
   /** A directory of ours to put the hooks' bundle in; it goes with the run. */
   readonly dir: string
+  readonly log: Log
 }
 
 /** Throws `ControllerError` at the first that fails. */
-export async function runHooks(hooks: readonly PlannedHook[], { runId, pid, dir }: HookRun): Promise<void> {
+export async function runHooks(hooks: readonly PlannedHook[], { runId, pid, dir, log }: HookRun): Promise<void> {
   if (hooks.length === 0) return
   const bundle = join(dir, "hooks")
   mkdirSync(bundle, { recursive: true, mode: 0o700 })
   writeFileSync(join(bundle, "config.json"), JSON.stringify({ ociVersion: "1.0.2", root: { path: `/proc/${pid}/root` } }))
   const state = JSON.stringify({ ociVersion: "1.0.2", id: runId, status: "created", pid, bundle })
+  const failed = (path: string, why: string) => {
+    log.error("a device's hook failed", { run: runId, hook: path, why })
+    // What it says may tell of the host: the tenant reads only that it failed.
+    return new ControllerError("device_hook_failed", "The host could not set the container's devices up.")
+  }
   for (const { path, args, env, timeoutSeconds } of hooks) {
     const { uid, mode } = statSync(path)
     if (uid !== 0 || (mode & 0o022) !== 0) throw failed(path, "it must be root's, and writable by root alone")
@@ -42,9 +49,3 @@ export async function runHooks(hooks: readonly PlannedHook[], { runId, pid, dir 
 }
 
 const pair = (text: string): [string, string] => [text.slice(0, text.indexOf("=")), text.slice(text.indexOf("=") + 1)]
-
-/** What it says may tell of the host: the tenant reads only that it failed. */
-const failed = (path: string, why: string) =>
-  new ControllerError("device_hook_failed", "The host could not set the container's devices up.", {
-    cause: new Error(`the hook ${path}: ${why}`),
-  })

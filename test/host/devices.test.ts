@@ -19,6 +19,7 @@ const dir = temporaryFolder("devices")
 const cdi = [join(dir, "etc"), join(dir, "run")] as const
 const nodes = join(dir, "nodes")
 const hook = join(dir, "hook")
+const brokenHook = join(dir, "broken-hook")
 const scrub = join(dir, "scrub")
 const KIND = "berth.test/real"
 const named = (name: string) => `${KIND}=${name}`
@@ -45,10 +46,12 @@ beforeAll(async () => {
     ["fuse", "scrubbed"],
     ["fuse", "files"],
     ["fuse", "hooked"],
+    ["fuse", "broken"],
     ["fuse", "refused"],
   ] as const
   for (const [device, name] of all) makeNodeOf(join(nodes, name), device)
   writeFileSync(hook, `#!/bin/sh\n{ env; pwd; cat; } > ${dir}/hook-saw\n`, { mode: 0o755 })
+  writeFileSync(brokenHook, "#!/bin/sh\necho no >&2; exit 3\n", { mode: 0o755 })
   // Succeeds once somebody says so.
   writeFileSync(scrub, `#!/bin/sh\necho "$1" >> ${dir}/scrubs\n[ "$1" != "${named("scrubbed")}" ] || [ -e ${dir}/may-pass ]\n`, {
     mode: 0o755,
@@ -84,13 +87,16 @@ beforeAll(async () => {
       hooks: [{ hookName: "createContainer", path: hook, args: ["hook"], env: ["OWN=1"] }],
     },
   })
+  const broken = edits("fuse", "broken")
+  const failing = { hookName: "prestart", path: brokenHook, args: ["hook"] }
+  single("broken", { ...broken, containerEdits: { ...broken.containerEdits, hooks: [failing] } })
   const refused = edits("fuse", "refused")
   single("refused", {
     ...refused,
     containerEdits: { ...refused.containerEdits, hooks: [{ hookName: "createContainer", path: "/bin/true" }] },
   })
   bench = await openHostBench({
-    devices: { cdiDirs: cdi, hooks: [hook], scrub, lookEveryMs: 100 },
+    devices: { cdiDirs: cdi, hooks: [hook, brokenHook], scrub, lookEveryMs: 100 },
     image: { env: ["PATH=/bin", "FROM_IMAGE=yes", "LD_PRELOAD=/tmp/evil.so"] },
   })
   listen()
@@ -196,6 +202,15 @@ describe("a hook", () => {
     // With the fence taken away, as the vendor's hook was run: in the root, with the image's environment.
     execFileSync(hook, { cwd: join(bench.dir, "image"), env: { PATH: process.env["PATH"], ...env } })
     expect(existsSync(canary)).toBe(true)
+  })
+
+  it("that fails keeps the process from starting, and leaves nothing of it", async () => {
+    const run = withDevices(bench.shell("sleep 100"), "broken")
+    await bench.controller.prepare(run, never)
+    await expect(bench.controller.start(run)).rejects.toMatchObject({ reason: { code: "device_hook_failed" }, retryable: false })
+    expect(await bench.controller.inspect(run.run_id)).toEqual({ kind: "absent" })
+    await removed(run)
+    expect(await bench.controller.list()).not.toContain(run.run_id)
   })
 
   it("that nobody allowed takes its device off the list", async () => {
