@@ -2,7 +2,7 @@
  * The links of one bridge's containers and the slots of its range, one each. What the host knows is the truth: a link of ours
  * is a slot in use, whoever made it.
  */
-import { readFileSync, readdirSync } from "node:fs"
+import { existsSync, readFileSync, readdirSync } from "node:fs"
 import { SystemCallError } from "../native/libc.ts"
 import { ControllerError } from "../runtime/controller.ts"
 import { exec } from "../runtime/exec.ts"
@@ -17,6 +17,7 @@ const LINK_GONE_MS = 3_000
 /** After a restart: what the dead process held is gone by then, and the rest is held by processes that nobody wants. */
 const LEFTOVER_GONE_MS = 200
 const LINK_POLL_MS = 20
+const LINKS = "/sys/class/net"
 const TOOL_TIMEOUT_MS = 10_000
 
 export interface LinkOptions {
@@ -95,7 +96,7 @@ export class Links {
   /** All links of this bridge that the host has. */
   names(): string[] {
     const prefix = addresses.linkPrefix(this.#options.instance)
-    return readdirSync("/sys/class/net").filter((name) => name.startsWith(prefix))
+    return readdirSync(LINKS).filter((name) => name.startsWith(prefix))
   }
 
   /** Clears links that nobody here knows: a dead bridge's. */
@@ -138,7 +139,8 @@ export class Links {
   /** A link that has the name but is another one by now is no business of ours. */
   async #linkGone(name: string, index: string | null, withinMs: number): Promise<void> {
     const deadline = performance.now() + withinMs
-    const isThere = () => index !== null && indexOf(name) === index
+    // One that is being taken down has a name still, and no index.
+    const isThere = () => existsSync(`${LINKS}/${name}`) && (indexOf(name) ?? index) === index
     while (isThere()) {
       if (performance.now() > deadline) return void this.#maker.deleteLink(name)
       await delay(LINK_POLL_MS)
@@ -148,7 +150,7 @@ export class Links {
 
 function indexOf(name: string): string | null {
   try {
-    return readFileSync(`/sys/class/net/${name}/ifindex`, "latin1")
+    return readFileSync(`${LINKS}/${name}/ifindex`, "latin1")
   } catch {
     return null
   }
