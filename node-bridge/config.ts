@@ -63,7 +63,8 @@ export const HELP = `node-bridge: runs a host's containers for the platform
   --pull-timeout SECONDS   the longest that one image may take to come from its registry (default 600)
   --cdi-dir DIR            a directory of device descriptions (CDI), the later the stronger; may be given more than once
                            (default: /etc/cdi, then /var/run/cdi)
-  --cdi-hook PROGRAM       a program that device descriptions may have run, as root; may be given more than once
+  --cdi-hook PROGRAM       a program that device descriptions may have run, as root; may be given more than once. It is
+                           handed the container's root, and must not follow links in there out of it
   --device-scrub PROGRAM   run with a device's name after each use; nobody else gets the device before it ends with 0
   --device-probe PROGRAM   run with a device's name every 30 seconds; the device fails when it does not end with 0
   --provider-range CIDR    a network of yours that no container may reach; may be given more than once. Private and link-local

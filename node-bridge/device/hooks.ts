@@ -3,7 +3,8 @@
  * before its process starts. They run as root on the host, so nothing of the container reaches them: their environment is
  * the description's and a fixed PATH, never the image's (CVE-2025-23266 was an `LD_PRELOAD` of an image), and they start in
  * `/`. On standard input they read the state, as the runtime specification has it; its bundle names the container's root as
- * `/proc/PID/root`, where the container's own mounts are seen.
+ * `/proc/PID/root`, where the container's own mounts are seen. Links in there are the image's: a program that follows them
+ * as the host's is not one to allow, and nothing of ours could keep it from that.
  */
 import { mkdirSync, statSync, writeFileSync } from "node:fs"
 import { join } from "node:path"

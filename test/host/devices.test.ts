@@ -50,7 +50,10 @@ beforeAll(async () => {
     ["fuse", "refused"],
   ] as const
   for (const [device, name] of all) makeNodeOf(join(nodes, name), device)
-  writeFileSync(hook, `#!/bin/sh\n{ env; pwd; cat; } > ${dir}/hook-saw\n`, { mode: 0o755 })
+  // Says what it sees, and leaves a file in the container's root as the state tells it.
+  const ofState = `pid=$(sed -n 's/.*"pid":\\([0-9]*\\).*/\\1/p' ${dir}/hook-saw)`
+  const leaves = '[ -z "$pid" ] || echo from the hook > /proc/$pid/root/etc/hooked'
+  writeFileSync(hook, `#!/bin/sh\n{ env; pwd; cat; } > ${dir}/hook-saw\n${ofState}\n${leaves}\n`, { mode: 0o755 })
   writeFileSync(brokenHook, "#!/bin/sh\necho no >&2; exit 3\n", { mode: 0o755 })
   // Succeeds once somebody says so.
   writeFileSync(scrub, `#!/bin/sh\necho "$1" >> ${dir}/scrubs\n[ "$1" != "${named("scrubbed")}" ] || [ -e ${dir}/may-pass ]\n`, {
@@ -191,8 +194,8 @@ describe("a hook", () => {
     buildProbe("preload", evil, ["-shared", "-fPIC"])
     const canary = join(dir, "canary")
     const env = { LD_PRELOAD: "./evil.so", CANARY: canary }
-    const { outcome } = await through("true", ["hooked"], { env })
-    expect(outcome.exit.code).toBe(0)
+    const { text } = await through("cat /etc/hooked", ["hooked"], { env })
+    expect(text).toBe("from the hook")
     expect(existsSync(canary)).toBe(false)
     const saw = readFileSync(join(dir, "hook-saw"), "utf8")
     expect(saw).toContain("OWN=1\n")
