@@ -24,10 +24,10 @@ export function featuresFor({
   resources,
 }: Pick<ContainerSpec, "network" | "seccomp" | "resources">): Feature[] {
   const { weight, ...limits } = resources.io
-  const rates = [network.egress_bytes_per_second, network.ingress_bytes_per_second]
+  const ofNetwork: readonly Feature[] = networkFeatures(network)
   const asked: Record<Feature, boolean> = {
-    network: network.egress !== "none",
-    bandwidth: rates.some((rate) => rate !== undefined),
+    network: ofNetwork.includes("network"),
+    bandwidth: ofNetwork.includes("bandwidth"),
     seccomp: seccomp.deny.length > 0,
     io_limits: Object.values(limits).some((limit) => limit !== undefined),
     buffered_io_limits: false, // without it the limits hold for direct and synced I/O, which a warning tells
@@ -37,6 +37,19 @@ export function featuresFor({
     disk_quota: true,
   }
   return FEATURES.filter((feature) => asked[feature])
+}
+
+export type NetworkFeature = Extract<Feature, "network" | "bandwidth">
+
+/** Pure: those that the network alone needs. It can change while a run is live; the rest of a spec cannot. */
+export function networkFeatures({
+  egress,
+  egress_bytes_per_second,
+  ingress_bytes_per_second,
+}: ContainerSpec["network"]): NetworkFeature[] {
+  const needed: NetworkFeature[] = egress === "none" ? [] : ["network"]
+  const limited = egress_bytes_per_second !== undefined || ingress_bytes_per_second !== undefined
+  return limited ? [...needed, "bandwidth"] : needed
 }
 
 /** gVisor's kernel and file server have some 25 threads at rest; the rest is for those that it takes under load. */

@@ -1,9 +1,9 @@
 /**
- * Changing a container's network. Pure. A live run keeps its network namespace, which has an interface or has none, and its
- * host can do what its profile could when the run was placed; so egress cannot come or go under a live run, and a limit
- * that the host cannot keep is refused.
+ * Changing a container's network. Pure. A live run changes in place, on a host whose profile could do what it could when the
+ * run was placed; what that host cannot do waits for a stop, and is refused until then.
  */
 import type { ContainerUpdate, Network } from "../../schema/container.ts"
+import { type NetworkFeature, networkFeatures } from "../../schema/features.ts"
 import { isTerminal } from "../../schema/lifecycle.ts"
 import { err, ok, type Result } from "../../schema/errors.ts"
 import type { Refusal } from "./actions.ts"
@@ -32,7 +32,7 @@ export function updateNetwork(group: Group, update: NonNullable<ContainerUpdate[
   const network = mergeNetwork(container.spec.network, update)
   if (sameNetwork(network, container.spec.network)) return ok({ group, events: [] })
   const run = latestRun(group)
-  const refused = run && refusedWhileLive(run, container.spec.network, network)
+  const refused = run && refusedWhileLive(run, network)
   if (refused) return err(refused)
   const spec = { ...container.spec, network }
   return ok({
@@ -41,22 +41,15 @@ export function updateNetwork(group: Group, update: NonNullable<ContainerUpdate[
   })
 }
 
-function refusedWhileLive(run: RunRow, before: Network, after: Network): Refusal | undefined {
-  if (isTerminal(run.state) || run.node_id === null) return undefined
-  if ((before.egress === "none") !== (after.egress === "none")) {
-    const detail =
-      before.egress === "none"
-        ? "A run that began without egress has no network interface. Stop the container, then change its egress."
-        : "A live run's network interface cannot be taken away. Stop the container, then change its egress to none."
-    return { code: "action_not_allowed", detail }
-  }
-  if (hasRates(after) && run.features?.includes("bandwidth") === false) {
-    const detail =
-      "This container's host cannot limit network bandwidth under its isolation profile. Stop the container, then change it."
-    return { code: "action_not_allowed", detail }
-  }
-  return undefined
+const LACKING: Record<NetworkFeature, string> = {
+  network: "This container's host cannot give its isolation profile a network.",
+  bandwidth: "This container's host cannot limit network bandwidth under its isolation profile.",
 }
 
-const hasRates = (network: Network) =>
-  network.egress_bytes_per_second !== undefined || network.ingress_bytes_per_second !== undefined
+function refusedWhileLive(run: RunRow, network: Network): Refusal | undefined {
+  const { features } = run
+  if (isTerminal(run.state) || run.node_id === null || features === null) return undefined
+  const missing = networkFeatures(network).find((feature) => !features.includes(feature))
+  if (missing === undefined) return undefined
+  return { code: "action_not_allowed", detail: `${LACKING[missing]} Stop the container, then change it.` }
+}

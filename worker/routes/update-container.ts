@@ -14,9 +14,8 @@ export const updateContainer = operation({
   summary: "Change a container's network",
   description:
     "A JSON Merge Patch (RFC 7396): what is left out stays, and null takes a limit away. A live container changes in place, " +
-    "within moments and without a new run; its next runs begin with the change. Egress can be opened, closed to all but a list of " +
-    "ranges, or limited while it runs; it cannot go to or from `none`, because that is an interface that is there or is not: stop " +
-    "the container first.",
+    "within moments and without a new run; its next runs begin with the change. What the profile of its host cannot do is refused " +
+    "until the container is stopped.",
   params: ContainerPath,
   body: ContainerUpdate,
   bodyMedia: [MERGE_PATCH_MEDIA],

@@ -53,8 +53,11 @@ describe("a changed network", () => {
     expect(updateNetwork(aGroup({}, { features }), { ingress_bytes_per_second: 9 }).ok).toBe(taken)
   })
 
-  it("may go to and from none before any node has the run", () => {
-    expect(updateNetwork(aGroup({}, { state: "pending", node_id: null }), { egress: "none" }).ok).toBe(true)
-    expect(updateNetwork(aGroup(), { egress: "none" }).ok).toBe(false)
+  it("on a host without any is taken for what is wished of it, not for more", () => {
+    const without = aGroup({ create: { network: { egress: "none" } } }, { features: ["disk_quota"] })
+    expect(updateNetwork(without, { egress: "open" }).ok).toBe(false)
+    expect(updateNetwork(aGroup({}, { features: ["disk_quota"] }), { egress: "none" }).ok).toBe(true)
+    const pending = { ...without, runs: [{ ...without.run, state: "pending" as const, node_id: null }] }
+    expect(updateNetwork(pending, { egress: "open" }).ok).toBe(true)
   })
 })
