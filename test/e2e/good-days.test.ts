@@ -183,6 +183,18 @@ describe.concurrent("a wish", () => {
     await tenant.remove(id)
   })
 
+  it("for fewer capabilities and system calls is kept, as seen from inside and from outside", async () => {
+    const script = `chown 1 /tmp && echo owned; chmod 700 /tmp || echo closed; ${UNTIL_TOLD}`
+    const { id } = await running(sh(script, { capabilities: ["CAP_CHOWN"], seccomp: { deny: ["chmod", "fchmodat"] } }))
+    await waitFor("the look around", async () => (await tenant.log(id)).includes("waiting"))
+    expect(await tenant.log(id, "?stream=stdout")).toBe("owned\nclosed\nwaiting\n")
+    const read = Isolation.parse(await (await tenant.call("GET", `/v1/containers/${id}/isolation`)).json())
+    expect(read).toMatchObject({ capabilities: { effective: ["CAP_CHOWN"], bounding: ["CAP_CHOWN"] }, deviations: [] })
+    await tenant.remove(id)
+    const { reason } = await tenant.through(sh("true", { seccomp: { deny: ["chmodd"] } }))
+    expect(reason).toMatchObject({ code: "seccomp_call_unknown", message: expect.stringContaining("“chmodd”") })
+  })
+
   it("for the longest life ends the run when that is over, by the platform", async () => {
     const { run, reason } = await tenant.through(sh("sleep 1000", { max_lifetime_seconds: 1 }))
     expect(run?.exit?.by).toBe("platform")
