@@ -45,8 +45,13 @@ export interface RuleOptions {
  */
 const QUESTIONS_PER_SECOND = 500
 const QUESTIONS_AT_ONCE = 500
-/** Tenants that ask within a minute; a host has far fewer ids to give. */
-const MAX_ASKERS = 65_535
+/** Tenants that ask within a minute, or have connections; a host has far fewer ids to give. */
+const MAX_TENANTS = 65_535
+/**
+ * Connections of one tenant on this node at once: the kernel's table of them is everybody's (262,144 entries on a machine of
+ * 4 GiB or more), and for whom it has no room connects no more.
+ */
+const MAX_CONNECTIONS = 8_192
 
 export const tableName = (instance: string) => `berth_${linkPrefix(instance).slice(1)}`
 
@@ -86,9 +91,14 @@ ${sets(options.elements)}
   }
   set askers {
     type mark
-    size ${MAX_ASKERS}
+    size ${MAX_TENANTS}
     flags dynamic,timeout
     timeout 1m
+  }
+  set crowds {
+    type mark
+    size ${MAX_TENANTS}
+    flags dynamic
   }
   chain source {
     type filter hook prerouting priority raw; policy accept;
@@ -124,12 +134,19 @@ ${sets(options.elements)}
   chain outbound {
     oifname ${ours} goto neighbour
     ip daddr @closed goto refuse
+    ct state new jump count
     ct mark set ip saddr map @runs
     ip saddr @open accept
     ip saddr . ip daddr @listed accept
     goto refuse
   }
+  chain count {
+    meta mark set ip saddr map @tenants
+    add @crowds { meta mark ct count over ${MAX_CONNECTIONS} } goto refuse
+    meta mark set 0
+  }
   chain neighbour {
+    ct state new jump count
     meta mark set ip saddr map @tenants
     meta mark . ip daddr @peers accept
     goto refuse

@@ -1,4 +1,5 @@
 import { execFileSync } from "node:child_process"
+import { readFileSync } from "node:fs"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { macOf } from "../../node-bridge/network/addresses.ts"
 import { NamespacePool } from "../../node-bridge/network/pool.ts"
@@ -233,6 +234,24 @@ while True:
     const { netnsPath: never, run: alone } = await bench.place(A, { egress: "none" })
     await bench.pool.setLimits(alone, OPEN)
     expect(await net.reaches(never, bench.near.address, ECHO_PORT)).toBe(true)
+  })
+})
+
+describe("a tenant that opens connections without end", () => {
+  it("takes its share of the host's table of them, and nobody else's", async () => {
+    const crowd = await bench.place(A)
+    const calm = await bench.place(B)
+    const source = `
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for port in range(20000, 40000):
+    try: s.sendto(b"x", ("${bench.near.address}", port))
+    except OSError: s.sendto(b"x", ("${bench.near.address}", port))`
+    await net.within(crowd.netnsPath, "/usr/bin/python3", "-c", source)
+    const open = readFileSync("/proc/net/nf_conntrack", "latin1").split("\n").filter((line) => line.includes(`src=${crowd.at} `)).length // prettier-ignore
+    expect(open).toBeGreaterThan(1_000)
+    expect(open).toBeLessThan(8_400)
+    expect(await net.reaches(calm.netnsPath, bench.near.address, ECHO_PORT)).toBe(true)
   })
 })
 
