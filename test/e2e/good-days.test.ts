@@ -183,6 +183,22 @@ describe.concurrent("a wish", () => {
     await tenant.remove(id)
   })
 
+  it("for another network, while it runs, is made true in place, as seen from outside", async () => {
+    const { id } = await tenant.reaches((await tenant.create(sh("sleep 60"))).id, "running")
+    const network = { egress: ["192.0.2.0/24"], egress_bytes_per_second: 1_000_000 }
+    const changed = await tenant.call("PATCH", `/v1/containers/${id}`, { body: { network } })
+    expect(changed.status).toBe(200)
+    const inForce = async () => Isolation.parse(await (await tenant.call("GET", `/v1/containers/${id}/isolation`)).json()).network
+    await waitFor("the limits", async () => (await inForce()).egress_bytes_per_second !== null)
+    const { egress, egress_bytes_per_second } = await inForce()
+    expect(egress).toEqual(network.egress)
+    expect(Math.abs((egress_bytes_per_second ?? 0) - 1_000_000)).toBeLessThan(100_000)
+    await tenant.call("PATCH", `/v1/containers/${id}`, { body: { network: { egress: "none", egress_bytes_per_second: null } } })
+    await waitFor("the link to go", async () => (await inForce()).mode === "loopback")
+    expect((await tenant.events(`container=${id}&types=container.updated`)).map(({ run_id }) => run_id)).toHaveLength(2)
+    await tenant.remove(id)
+  })
+
   it("for fewer capabilities and system calls is kept, as seen from inside and from outside", async () => {
     const script = `chown 1 /tmp && echo owned; chmod 700 /tmp || echo closed; ${UNTIL_TOLD}`
     const { id } = await running(sh(script, { capabilities: ["CAP_CHOWN"], seccomp: { deny: ["chmod", "fchmodat"] } }))
