@@ -24,12 +24,12 @@ export const ALLOWED_GROUPS = {
   // Files by path and by descriptor. What may be reached is a matter of the mounts and of the user namespace. No sync and
   // syncfs: they write back what every tenant has in memory. `fadvise64` has conditions below.
   files: [
-    "access", "chdir", "chmod", "chown", "close", "creat", "dup", "dup2", "dup3", "faccessat",
-    "fallocate", "fchdir", "fchmod", "fchmodat", "fchown", "fchownat", "fcntl", "fdatasync", "flock", "fstat", "fstatfs",
-    "fsync", "ftruncate", "getcwd", "getdents64", "lchown", "link", "linkat", "lseek", "lstat", "mkdir", "mkdirat", "newfstatat",
-    "open", "openat", "pread64", "preadv", "pwrite64", "pwritev", "read", "readlink", "readlinkat", "readv", "rename", "renameat",
-    "renameat2", "rmdir", "sendfile", "splice", "stat", "statfs", "statx", "symlink", "symlinkat", "sync_file_range", "truncate",
-    "umask", "unlink", "unlinkat", "utimensat", "utimes", "write", "writev",
+    "access", "chdir", "chmod", "chown", "close", "creat", "dup", "dup2", "dup3", "faccessat", "fallocate", "fchdir", "fchmod",
+    "fchmodat", "fchown", "fchownat", "fcntl", "fdatasync", "flock", "fstat", "fstatfs", "fsync", "ftruncate", "getcwd",
+    "getdents64", "lchown", "link", "linkat", "lseek", "lstat", "mkdir", "mkdirat", "newfstatat", "open", "openat", "pread64",
+    "preadv", "pwrite64", "pwritev", "read", "readlink", "readlinkat", "readv", "rename", "renameat", "renameat2", "rmdir",
+    "sendfile", "splice", "stat", "statfs", "statx", "symlink", "symlinkat", "sync_file_range", "truncate", "umask", "unlink",
+    "unlinkat", "utimensat", "utimes", "write", "writev",
   ],
   // `ls` asks for the security label, Python for the names before it copies a file; none can be set.
   attributes: ["lgetxattr", "listxattr", "llistxattr"],
@@ -38,13 +38,12 @@ export const ALLOWED_GROUPS = {
   // Waiting for many things at once. No io_uring: it has its own door past this filter.
   waiting: [
     "epoll_create", "epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_wait", "eventfd2", "inotify_add_watch", "inotify_init",
-    "inotify_init1", "inotify_rm_watch", "poll", "ppoll", "pselect6", "select", "signalfd4", "timerfd_create", "timerfd_settime",
+    "inotify_init1", "inotify_rm_watch", "poll", "ppoll", "pselect6", "select", "signalfd4", "timerfd_create",
+    "timerfd_settime",
   ],
   // Memory of the process itself; no userfaultfd, no remap_file_pages, no memfd_secret, nobody else's memory. No mincore:
   // tenants share an image's pages, and it tells which of them are in use.
-  memory: [
-    "brk", "madvise", "memfd_create", "mmap", "mprotect", "mremap", "msync", "munmap",
-  ],
+  memory: ["brk", "madvise", "memfd_create", "mmap", "mprotect", "mremap", "msync", "munmap"],
   // Processes and threads. `clone` has a condition of its own below; no ptrace, no kcmp, no setns, no unshare.
   processes: [
     "arch_prctl", "execve", "exit", "exit_group", "fork", "futex", "getpgid", "getpgrp", "getpid", "getppid", "getpriority",
@@ -58,8 +57,8 @@ export const ALLOWED_GROUPS = {
   ],
   // Reading clocks and sleeping; setting a clock is not here.
   time: [
-    "clock_getres", "clock_gettime", "clock_nanosleep", "gettimeofday", "nanosleep", "timer_create", "timer_delete", "timer_settime",
-    "times",
+    "clock_getres", "clock_gettime", "clock_nanosleep", "gettimeofday", "nanosleep", "timer_create", "timer_delete",
+    "timer_settime", "times",
   ],
   // Entrypoints that drop privileges, su, sudo without set-user-id, package managers.
   identity: [
@@ -136,10 +135,10 @@ export const REFUSED_ARGUMENTS: readonly (ConditionalCall & { readonly errno: nu
  * makes do with the mode.
  */
 export const ABSENT_CALLS = [
-  "clone3", "close_range", "copy_file_range", "epoll_pwait2", "execveat", "faccessat2", "fgetxattr", "flistxattr", "fremovexattr", "fsetxattr",
-  "getxattr", "io_uring_setup", "lremovexattr", "lsetxattr", "membarrier", "mlock2", "mq_getsetattr", "mq_notify",
-  "mq_open", "mq_timedreceive", "mq_timedsend", "mq_unlink", "openat2", "pidfd_open", "pidfd_send_signal", "preadv2", "pwritev2",
-  "removexattr", "rseq", "setxattr",
+  "clone3", "close_range", "copy_file_range", "epoll_pwait2", "execveat", "faccessat2", "fgetxattr", "flistxattr",
+  "fremovexattr", "fsetxattr", "getxattr", "io_uring_setup", "lremovexattr", "lsetxattr", "membarrier", "mlock2",
+  "mq_getsetattr", "mq_notify", "mq_open", "mq_timedreceive", "mq_timedsend", "mq_unlink", "openat2", "pidfd_open",
+  "pidfd_send_signal", "preadv2", "pwritev2", "removexattr", "rseq", "setxattr",
 ] as const // prettier-ignore
 
 /**
