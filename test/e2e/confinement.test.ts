@@ -58,14 +58,14 @@ describe("a sandboxed container", () => {
   })
 })
 
-describe("a container that is less confined than promised", () => {
-  const loosen = (container: Container) => {
-    const { mounts, version } = parseCgroupLayout(readFileSync("/proc/self/mountinfo", "utf8"))
-    const mount = mounts.get(version === 2 ? "unified" : "pids") ?? ""
-    writeFileSync(join(mount, "berth", container.run?.id ?? "", "pids.max"), "9999")
-  }
-  const deviations = (tenant: TestTenant) => tenant.events("types=container.isolation_deviated")
+const loosen = (container: Container) => {
+  const { mounts, version } = parseCgroupLayout(readFileSync("/proc/self/mountinfo", "utf8"))
+  const mount = mounts.get(version === 2 ? "unified" : "pids") ?? ""
+  writeFileSync(join(mount, "berth", container.run?.id ?? "", "pids.max"), "9999")
+}
+const deviations = (tenant: TestTenant) => tenant.events("types=container.isolation_deviated")
 
+describe("a container that is less confined than promised", () => {
   it("is told of and runs on, by a tenant's usual policy", async () => {
     const tenant = await berth.tenant("patient")
     const container = await tenant.reaches((await tenant.create(sh("sleep 100"))).id, "running")

@@ -34,6 +34,8 @@ interface Live {
   readonly cgroup: (controller: string, file: string) => string
 }
 
+const mountOf = (controller: string) => layout.mounts.get(layout.version === 2 ? "unified" : controller) ?? ""
+
 async function live(): Promise<Live> {
   const { run_id } = await bench.up(bench.shell("sleep 100", { resources: { pids: 20 } }))
   onTestFinished(() => bench.controller.remove(run_id))
@@ -42,7 +44,6 @@ async function live(): Promise<Live> {
   const enter = ["-t", String(pid), "-m", "-p"]
   const capabilities = ["mknod", "sys_admin", "sys_ptrace", "sys_chroot"].map((name) => `+${name}`).join(",")
   const become = ["--reuid", root, "--regid", root, "--clear-groups", "--inh-caps", capabilities, "--ambient-caps", capabilities]
-  const mountOf = (controller: string) => layout.mounts.get(layout.version === 2 ? "unified" : controller) ?? ""
   return {
     runId: run_id,
     pid,
@@ -139,29 +140,29 @@ test("the tenant's containers share its user namespace, and nothing else", async
   }) // prettier-ignore
 })
 
-test("a namespace shared with another tenant is seen as such", () => {
+function memberOf(pid: number) {
+  const init = identify(pid)
+  if (init === null) throw new Error("it ended")
+  return { runId: anId("run"), tenantId: anId("ten"), init }
+}
+
+test("a namespace shared with another tenant is seen as such", async () => {
   const census = new NamespaceCensus()
   const first = spawn("unshare", ["--ipc", "sleep", "100"])
   onTestFinished(() => void first.kill("SIGKILL"))
   const pid = first.pid ?? 0
-  return waitFor("its namespace", () => namespacesOf(pid).ipc !== census.host.ipc).then(async () => {
-    const second = spawn("nsenter", [`--ipc=/proc/${pid}/ns/ipc`, "sleep", "100"])
-    onTestFinished(() => void second.kill("SIGKILL"))
-    const other = second.pid ?? 0
-    const { ipc } = namespacesOf(pid)
-    await waitFor("the second in it", () => namespacesOf(other).ipc === ipc)
-    const member = (of: number) => {
-      const init = identify(of)
-      if (init === null) throw new Error("it ended")
-      return { runId: anId("run"), tenantId: anId("ten"), init }
-    }
-    const [a, b] = [member(pid), member(other)]
-    census.saw(a, namespacesOf(pid))
-    census.saw(b, namespacesOf(other))
-    expect(census.sharers(a, "ipc", ipc)).toEqual({ tenant: false, others: true })
-    expect(census.sharers({ ...a, tenantId: b.tenantId }, "ipc", ipc)).toEqual({ tenant: true, others: false })
-    second.kill("SIGKILL")
-    await waitFor("its end", () => identify(other) === null)
-    expect(census.sharers(a, "ipc", ipc)).toEqual({ tenant: false, others: false })
-  })
+  await waitFor("its namespace", () => namespacesOf(pid).ipc !== census.host.ipc)
+  const second = spawn("nsenter", [`--ipc=/proc/${pid}/ns/ipc`, "sleep", "100"])
+  onTestFinished(() => void second.kill("SIGKILL"))
+  const other = second.pid ?? 0
+  const { ipc } = namespacesOf(pid)
+  await waitFor("the second in it", () => namespacesOf(other).ipc === ipc)
+  const [a, b] = [memberOf(pid), memberOf(other)]
+  census.saw(a, namespacesOf(pid))
+  census.saw(b, namespacesOf(other))
+  expect(census.sharers(a, "ipc", ipc)).toEqual({ tenant: false, others: true })
+  expect(census.sharers({ ...a, tenantId: b.tenantId }, "ipc", ipc)).toEqual({ tenant: true, others: false })
+  second.kill("SIGKILL")
+  await waitFor("its end", () => identify(other) === null)
+  expect(census.sharers(a, "ipc", ipc)).toEqual({ tenant: false, others: false })
 })

@@ -1,9 +1,13 @@
+import { execFileSync } from "node:child_process"
+import { createHash } from "node:crypto"
 import { readFileSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
 import { afterAll, beforeAll, expect, test } from "vitest"
 import { Isolation } from "../../schema/isolation.ts"
 import { openHostBench } from "../support/host-bench.ts"
 import type { HostBench } from "../support/host-bench.ts"
 import { parseCgroupLayout } from "../../node-bridge/runtime/cgroup-layout.ts"
+import { tableName } from "../../node-bridge/network/rules.ts"
 import { readRecord } from "../../node-bridge/runtime/host-record.ts"
 
 let bench: HostBench
@@ -37,6 +41,7 @@ test("what the kernel enforces on a container is what the profile promises", asy
     pids: 17,
   })
   expect(read.network).toMatchObject({ mode: "nat", interfaces: ["eth0", "lo"], egress: "open" })
+  expect(read.network.rules).toContainEqual(expect.stringMatching(/^open \{ 100\.\d+\.\d+\.\d+ \}$/))
   expect(read.masked_paths).toEqual(expect.arrayContaining(["/proc/kallsyms", "/proc/interrupts", "/sys/firmware"]))
 })
 
@@ -47,6 +52,23 @@ test("a user other than root holds no capability, and loopback is all the networ
   expect(read.user.runs_as_uid_inside).toBe(1000)
   expect(read.capabilities).toMatchObject({ effective: [], permitted: [] })
   expect(read.network).toMatchObject({ mode: "loopback", interfaces: ["lo"], egress: "none" })
+})
+
+test("policy and rates of the network are read from the packet filter and the link, and hold", async () => {
+  const network = { egress: ["203.0.113.0/24"], egress_bytes_per_second: 1_000_000, ingress_bytes_per_second: 2_000_000 }
+  const run = await bench.up(bench.shell("sleep 100", { network }))
+  const read = await bench.controller.isolation(run.run_id)
+  expect([read.deviations, read.network]).toEqual([[], expect.objectContaining(network)])
+  const address = readRecord(bench.paths(run.run_id).record)?.address ?? ""
+  execFileSync("nft", [
+    "add",
+    "element",
+    "inet",
+    tableName(createHash("sha256").update(join(bench.dir, "state")).digest("hex")),
+    "open",
+    `{ ${address} }`,
+  ])
+  expect((await bench.controller.isolation(run.run_id)).deviations).toEqual(["outbound traffic is open, not 203.0.113.0/24"])
 })
 
 test("a limit that was changed behind our back is a deviation", async () => {

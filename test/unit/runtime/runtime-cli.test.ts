@@ -1,5 +1,16 @@
 import { execFileSync } from "node:child_process"
-import { closeSync, constants, existsSync, mkdirSync, openSync, readSync, renameSync } from "node:fs"
+import {
+  closeSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readSync,
+  readdirSync,
+  renameSync,
+  writeFileSync,
+} from "node:fs"
 import { dirname, join } from "node:path"
 import { describe, expect, it, onTestFinished } from "vitest"
 import { hostPaths, runtimeRootOf } from "../../../node-bridge/runtime/paths.ts"
@@ -48,5 +59,48 @@ describe("letting a created container go", () => {
     expect(await cli.wasStarted(runId)).toBe(true)
     expect(read(waiting)).toBe(1)
     closeSync(waiting)
+  })
+})
+
+describe("a sandbox, whose runtime keeps a file for it", () => {
+  async function aSandbox(status: string) {
+    const dir = await temporaryDir()
+    onTestFinished(() => dir[Symbol.asyncDispose]())
+    const host = hostPaths(join(dir.path, "state"), join(dir.path, "run"))
+    const root = runtimeRootOf(host, "runsc")
+    const runId = anId("run")
+    mkdirSync(root, { recursive: true })
+    writeFileSync(join(root, `${runId}_sandbox:${runId}.state`), JSON.stringify({ id: runId, status }))
+    writeFileSync(join(root, `${runId}_sandbox:${runId}.lock`), "")
+    const said = join(dir.path, "said")
+    const runsc = join(dir.path, "runsc")
+    writeFileSync(runsc, `#!/bin/sh\necho "$@" >> ${said}\n`, { mode: 0o755 })
+    const cli = new RuntimeCli("runsc", host, { runsc } as ConstructorParameters<typeof RuntimeCli>[2])
+    return { cli, runId, root, said: () => (existsSync(said) ? readFileSync(said, "utf8") : "") }
+  }
+
+  it("has started once the file no longer says that it waits", async () => {
+    const { cli, runId } = await aSandbox("running")
+    expect(await cli.wasStarted(runId)).toBe(true)
+    const waiting = await aSandbox("created")
+    expect(await waiting.cli.wasStarted(waiting.runId)).toBe(false)
+    expect(waiting.said()).toBe("")
+  })
+
+  it("is brought to its start when one was cut off, for it may be on its way", async () => {
+    const { cli, runId, root, said } = await aSandbox("created")
+    writeFileSync(join(root, `${runId}.going`), "")
+    expect(await cli.wasStarted(runId)).toBe(true)
+    expect(said()).toContain(`start ${runId}`)
+  })
+
+  it("leaves no file once it is deleted, nor does a create that left its lock alone", async () => {
+    const { cli, runId, root, said } = await aSandbox("running")
+    await cli.start(runId)
+    await cli.delete(runId)
+    expect([readdirSync(root), said()]).toEqual([[], expect.stringContaining(`delete --force ${runId}`)])
+    writeFileSync(join(root, `${runId}_sandbox:${runId}.lock`), "")
+    await cli.delete(runId)
+    expect(readdirSync(root)).toEqual([])
   })
 })
