@@ -1,7 +1,10 @@
 /** A bridge's networks with two places of the world beside them, both echoing at `ECHO_PORT`. */
-import { spawn } from "node:child_process"
-import { readlinkSync } from "node:fs"
+import { execFileSync, spawn } from "node:child_process"
+import { createHash } from "node:crypto"
+import { readdirSync, readlinkSync } from "node:fs"
+import { linkPrefix } from "../../node-bridge/network/addresses.ts"
 import { NamespacePool } from "../../node-bridge/network/pool.ts"
+import { tableName } from "../../node-bridge/network/rules.ts"
 import type { LiveNetwork, Network } from "../../node-bridge/runtime/ports.ts"
 import type { Network as Limits } from "../../schema/container.ts"
 import type { RunId, TenantId } from "../../schema/ids.ts"
@@ -34,9 +37,11 @@ export async function openNetworkBench(name: string, third: number): Promise<Net
   const servers: Server[] = []
   const taken = new Set<RunId>()
   const holders: { kill(signal: "SIGKILL"): boolean }[] = []
+  const stateDir = `/test/${name}/${process.pid}`
+  const instance = createHash("sha256").update(stateDir).digest("hex")
   const open = async (live: readonly LiveNetwork[]) => {
     const pool = await NamespacePool.open({
-      stateDir: `/test/${name}/${process.pid}`,
+      stateDir,
       range: `100.93.${third}.0/24`,
       size: 0,
       closedNetworks: ["198.51.100.128/25"],
@@ -78,9 +83,12 @@ export async function openNetworkBench(name: string, third: number): Promise<Net
       for (const server of servers) await server.stop()
       for (const holder of holders) holder.kill("SIGKILL")
       for (const run of taken) await bench.pool.release(run)
+      await waitFor("the links to go", () => !readdirSync("/sys/class/net").some((link) => link.startsWith(linkPrefix(instance))))
       await bench.pool.close()
       await near.close()
       await far.close()
+      const tables = execFileSync("nft", ["list", "tables"], { encoding: "utf8" })
+      if (tables.includes(tableName(instance))) throw new Error("the packet filter's table is still there")
     },
   }
   return bench
