@@ -23,7 +23,8 @@ export interface Snapshot {
   readonly loops: readonly string[]
 }
 
-const PROGRAMS = /^(conmon|crun|runc|workerd|skopeo|umoci)$/
+/** gVisor's processes run from a descriptor of their own program: the kernel calls them `exe`. */
+const PROGRAMS = /^(conmon|crun|runc|runsc|exe|workerd|skopeo|umoci)$/
 
 const lines = (text: string): string[] => text.split("\n").filter((line) => line !== "")
 

@@ -62,23 +62,24 @@ describe("letting a created container go", () => {
   })
 })
 
-describe("a sandbox, whose runtime keeps a file for it", () => {
-  async function aSandbox(status: string) {
-    const dir = await temporaryDir()
-    onTestFinished(() => dir[Symbol.asyncDispose]())
-    const host = hostPaths(join(dir.path, "state"), join(dir.path, "run"))
-    const root = runtimeRootOf(host, "runsc")
-    const runId = anId("run")
-    mkdirSync(root, { recursive: true })
-    writeFileSync(join(root, `${runId}_sandbox:${runId}.state`), JSON.stringify({ id: runId, status }))
-    writeFileSync(join(root, `${runId}_sandbox:${runId}.lock`), "")
-    const said = join(dir.path, "said")
-    const runsc = join(dir.path, "runsc")
-    writeFileSync(runsc, `#!/bin/sh\necho "$@" >> ${said}\n`, { mode: 0o755 })
-    const cli = new RuntimeCli("runsc", host, { runsc } as ConstructorParameters<typeof RuntimeCli>[2])
-    return { cli, runId, root, said: () => (existsSync(said) ? readFileSync(said, "utf8") : "") }
-  }
+/** A container as runsc leaves it, and a runsc that only writes down what it is told. */
+async function aSandbox(status: string) {
+  const dir = await temporaryDir()
+  onTestFinished(() => dir[Symbol.asyncDispose]())
+  const host = hostPaths(join(dir.path, "state"), join(dir.path, "run"))
+  const root = runtimeRootOf(host, "runsc")
+  const runId = anId("run")
+  mkdirSync(root, { recursive: true })
+  writeFileSync(join(root, `${runId}_sandbox:${runId}.state`), JSON.stringify({ id: runId, status }))
+  writeFileSync(join(root, `${runId}_sandbox:${runId}.lock`), "")
+  const said = join(dir.path, "said")
+  const runsc = join(dir.path, "runsc")
+  writeFileSync(runsc, `#!/bin/sh\necho "$@" >> ${said}\n`, { mode: 0o755 })
+  const cli = new RuntimeCli("runsc", host, { runsc } as ConstructorParameters<typeof RuntimeCli>[2])
+  return { cli, runId, root, said: () => (existsSync(said) ? readFileSync(said, "utf8") : "") }
+}
 
+describe("a sandbox, whose runtime keeps a file for it", () => {
   it("has started once the file no longer says that it waits", async () => {
     const { cli, runId } = await aSandbox("running")
     expect(await cli.wasStarted(runId)).toBe(true)
