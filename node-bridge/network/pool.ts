@@ -24,6 +24,8 @@ import { egressOf, elementsNaming } from "./in-force.ts"
 import { Links } from "./links.ts"
 import { NameServer } from "./name-server.ts"
 import { NamespaceMaker } from "./namespaces.ts"
+import { DEFAULT_NAMESERVERS, DEFAULT_RANGE, DEFAULT_SIZE } from "./pool-options.ts"
+import type { PoolOptions } from "./pool-options.ts"
 import { Residents } from "./residents.ts"
 import { PRIVATE_NETWORKS } from "./rules.ts"
 import { shapeOf } from "./shape.ts"
@@ -32,27 +34,6 @@ import { shapeOf } from "./shape.ts"
 const QUIET_MS = 50
 /** Between two namespaces of a refill, so that it never holds the thread for longer than one. */
 const REFILL_GAP_MS = 5
-
-export interface PoolOptions {
-  /** The state directory: its hash names this bridge's links and table, so that two on one host never meet. */
-  readonly stateDir: string
-  /** Addresses of the containers. Nothing else on the host may route into it. */
-  readonly range?: string
-  /** Namespaces kept ready. */
-  readonly size?: number
-  /** Name servers to ask, for a host whose resolv.conf names none. */
-  readonly fallbackNameservers?: readonly string[]
-  /** Name servers to ask in place of the host's; `ADDRESS#PORT` for another port than 53. */
-  readonly nameservers?: readonly string[]
-  /** IPv4 networks that no container may reach, besides the private ones. */
-  readonly closedNetworks?: readonly string[]
-}
-
-/** Carrier-grade NAT space (RFC 6598): never on the public internet, rarely inside a data centre. */
-export const DEFAULT_RANGE = "100.72.0.0/16"
-/** More than are started at once on a small host; each takes some 0.3 MiB of the kernel's memory. */
-const DEFAULT_SIZE = 48
-const DEFAULT_NAMESERVERS = ["9.9.9.9", "1.1.1.1"]
 
 /** A namespace by its descriptor; its slot is null with loopback only. */
 interface Held {
@@ -81,6 +62,7 @@ export class NamespacePool implements NetworkPool {
   readonly #residents: Residents
   readonly #idle: Held[] = []
   readonly #taken = new Map<RunId, Taken>()
+  readonly #warn: (message: string) => void
   #refilling: Promise<void> | null = null
   #timer: NodeJS.Timeout | null = null
   #recovered = false
@@ -90,6 +72,7 @@ export class NamespacePool implements NetworkPool {
 
   private constructor(options: PoolOptions, range: AddressRange, closed: readonly string[], parts: Parts) {
     this.#size = options.size ?? DEFAULT_SIZE
+    this.#warn = options.warn ?? (() => {})
     this.#mtu = host.uplinkMtu()
     this.#range = range
     this.#closedSpans = closed.map(spanOf)
@@ -195,13 +178,13 @@ export class NamespacePool implements NetworkPool {
     for (const [runId, taken] of this.#taken) {
       await this.#enforce(runId, taken).catch((error: unknown) => {
         // Its process ended just now, most likely. Until its release it stays as the rules have it, which is no wider.
-        this.notes.push(`the network of ${runId} could not be taken over as it was: ${String(error)}`)
+        this.#warn(`the network of ${runId} could not be taken over as it was: ${String(error)}`)
       })
     }
   }
 
   async refill(): Promise<void> {
-    if (await this.#filter.restore()) this.notes.push("the packet filter's table had been taken away: it is back")
+    if (await this.#filter.restore()) this.#warn("the packet filter's table had been taken away: it is back")
     this.#refilling ??= this.#fill().finally(() => {
       this.#refilling = null
     })

@@ -27,7 +27,7 @@ import { TenantNamespaces } from "../mount/user-namespaces.ts"
 import { markUnrelated } from "../native/libc.ts"
 import { sealedProgram } from "../native/sealed-program.ts"
 import { NamespacePool } from "../network/pool.ts"
-import type { PoolOptions } from "../network/pool.ts"
+import type { PoolOptions } from "../network/pool-options.ts"
 import { ownProcs, parseCgroupLayout } from "./cgroup-layout.ts"
 import type { CgroupLayout } from "./cgroup-layout.ts"
 import { Cgroups } from "./cgroups.ts"
@@ -108,7 +108,7 @@ export async function createOciController(options: OciControllerOptions): Promis
       ...options.registries,
     }))
   const disks = await openDisks({ dir: join(host.stateDir, "disks"), ...options.disks })
-  const network = await NamespacePool.open({ ...options.network, stateDir: host.stateDir })
+  const network = await NamespacePool.open({ warn: (message) => log.warn(message), ...options.network, stateDir: host.stateDir })
   for (const note of network.notes) log.info(note)
   const happenings = new Happenings()
   const diskWatch = new DiskWatch({
