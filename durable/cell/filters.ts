@@ -82,7 +82,7 @@ const hasMemory: Filter = {
 
 const hasPids: Filter = {
   name: "pids",
-  run: (node, ask) => (node.used.pids + ask.host_pids <= node.capacity.pids ? undefined : "has too few process ids free"),
+  run: (node, ask) => (node.used.pids + ask.resources.pids <= node.capacity.pids ? undefined : "has too few process ids free"),
 }
 
 const hasDisk: Filter = {

@@ -1,6 +1,6 @@
 /** What filters and scorers may know of a node: its offer, and what the ledger has reserved of it. */
 import type { Profile } from "../../schema/container.ts"
-import { type Feature, FEATURES, hostPids } from "../../schema/features.ts"
+import { type Feature, FEATURES } from "../../schema/features.ts"
 import type { NodeId } from "../../schema/ids.ts"
 import type { Capacity } from "../../schema/node.ts"
 import type { Ask } from "../shared/rpc.ts"
@@ -35,11 +35,9 @@ export interface NodeState {
 /** An ask as filters see it. Made once for each decision, which may look at thousands of nodes. */
 export interface Wanted extends Ask {
   readonly bits: number
-  /** Processes and threads that its host sees. */
-  readonly host_pids: number
 }
 
-export const wantedOf = (ask: Ask): Wanted => ({ ...ask, bits: bitsOf(ask.features), host_pids: hostPids(ask) })
+export const wantedOf = (ask: Ask): Wanted => ({ ...ask, bits: bitsOf(ask.features) })
 
 export const bitsOf = (features: readonly Feature[]): number =>
   features.reduce((bits, feature) => bits | (1 << FEATURES.indexOf(feature)), 0)

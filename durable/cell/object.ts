@@ -3,7 +3,6 @@
  * its booking cannot be interleaved with another's. SQLite first, then memory: if the write throws, memory is still right.
  */
 import { DurableObject } from "cloudflare:workers"
-import { hostPids } from "../../schema/features.ts"
 import type { CellId, NodeId, RunId, TenantId } from "../../schema/ids.ts"
 import migrations from "../../schema/migrations/cell/migrations.js"
 import type { Reason } from "../../schema/protocol.ts"
@@ -109,8 +108,7 @@ export class CellObject extends DurableObject<Env> implements CellRpc {
       return { run_id, node_id: null, refused: decision.refused }
     }
     const { node } = decision
-    const { cpus, memory_bytes, disk_bytes, accelerators } = ask.resources
-    const pids = hostPids(ask)
+    const { cpus, memory_bytes, pids, disk_bytes, accelerators } = ask.resources
     const chosen = accelerators.length === 0 ? NO_DEVICES : chooseDevices(node.shelf, node.taken, accelerators)
     const devices = chosen === undefined || chosen.length === 0 ? null : [...chosen]
     const row = { run_id, node_id: node.id, cpus, memory_bytes, pids, disk_bytes, devices }

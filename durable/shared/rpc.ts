@@ -103,6 +103,7 @@ export interface TenantRpc {
 export interface Ask {
   readonly run_id: RunId
   readonly tenant_id: TenantId
+  /** As its host counts them: a sandboxed run takes more processes there than it has. */
   readonly resources: Resources
   readonly profile: Profile
   /** What the profile must be able to do there. */

@@ -10,7 +10,6 @@ import type { Container, Event, Page } from "../../schema/api.ts"
 import { AppError } from "../../schema/errors.ts"
 import type { ContainerCreate, ContainerUpdate } from "../../schema/container.ts"
 import { type CellId, type ContainerId, isId, type NodeId, type RunId } from "../../schema/ids.ts"
-import { isTerminal } from "../../schema/lifecycle.ts"
 import type { Notice, Observation, Reason } from "../../schema/protocol.ts"
 import migrations from "../../schema/migrations/tenant/migrations.js"
 import { Alarms } from "../shared/alarms.ts"
@@ -24,12 +23,10 @@ import { passDeadline } from "./deadlines.ts"
 import { containerCreated } from "./events.ts"
 import { held } from "./hold.ts"
 import { type Committed, Ledger } from "./ledger.ts"
-import { mergeGone, mergeObservation } from "./observe.ts"
+import { Observations } from "./observations.ts"
 import { updateNetwork } from "./network-update.ts"
-import { noticed } from "./notices.ts"
 import { Once } from "./once.ts"
-import { given } from "./placing.ts"
-import { type Group, newContainer, orphanRun, replaceRun } from "./plan.ts"
+import { type Group, newContainer } from "./plan.ts"
 import { refusedByPolicy } from "./policy.ts"
 import { nextCollection, retentionBounds } from "./retention.ts"
 import { Saga } from "./saga.ts"
@@ -50,6 +47,7 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
   readonly #ledger: Ledger
   readonly #saga: Saga
   readonly #once: Once
+  readonly #observations: Observations
   readonly #watchers = new Watchers()
   #settings: TenantConfig | undefined
 
@@ -73,6 +71,7 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
       change: (run, mutate) => this.#ledger.changeRun(run, mutate),
       background: (work) => ctx.waitUntil(work),
     })
+    this.#observations = new Observations(store, this.#ledger, () => this.#config().policy)
     this.#once = new Once(store, this.#clock, (id) => this.#render(id))
     void ctx.blockConcurrencyWhile(async () => {
       await migrateOnce(db, migrations)
@@ -129,7 +128,8 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
     return this.#once.answer(call, {
       status: 200,
       run: async (remember) => {
-        const { id } = this.#resolve(ref)
+        const { id, latest_run_id } = this.#resolve(ref)
+        await this.#saga.handedOver(latest_run_id)
         this.#ledger.batch(() => {
           const { network } = update
           remember(id)
@@ -201,24 +201,11 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
   }
 
   async observe(nodeId: NodeId, observations: Observation[], gone: RunId[], notices: Notice[]): Promise<{ unknown: RunId[] }> {
-    const unknown = new Set<RunId>()
-    this.#ledger.batch(() => {
-      for (const seen of observations) {
-        const known = this.#mergeInto(nodeId, seen.run_id, (run, now) => mergeObservation(run, seen, now))
-        if (!known) unknown.add(seen.run_id)
-      }
-      for (const id of gone) this.#mergeInto(nodeId, id, mergeGone)
-      for (const notice of notices) this.#notice(nodeId, notice)
-    })
-    return { unknown: [...unknown] }
+    return { unknown: this.#observations.take(nodeId, observations, gone, notices) }
   }
 
   async orphan(nodeId: NodeId, runIds: RunId[], reason: Reason): Promise<void> {
-    this.#ledger.batch(() => {
-      for (const id of runIds) {
-        this.#mergeInto(nodeId, id, (run, now) => (isTerminal(run.state) ? undefined : orphanRun(run, reason, now)))
-      }
-    })
+    this.#observations.orphan(nodeId, runIds, reason)
   }
 
   async capacityChanged(_cellId: CellId): Promise<void> {
@@ -261,27 +248,6 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
     remember(id)
     this.#ledger.change(id, () => ({ group: decision.group, events: [] }))
     return undefined
-  }
-
-  /** False when the run is not this node's, or not known any more. */
-  #mergeInto(nodeId: NodeId, id: RunId, merge: (run: RunRow, now: number) => RunRow | undefined): boolean {
-    const known = this.#store.run(id)
-    const lost = known?.state === "pending" && known.node_id === null
-    if (known?.node_id !== nodeId && !lost) return false
-    this.#ledger.changeRun(id, (group, run, now) => {
-      const there = lost ? given(run, nodeId, now) : run
-      return { group: replaceRun(group, merge(there, now) ?? there), events: [] }
-    })
-    return true
-  }
-
-  /** Each once: a node repeats what was not acknowledged. */
-  #notice(nodeId: NodeId, notice: Notice): void {
-    if (this.#store.run(notice.run_id)?.node_id !== nodeId) return
-    const event = noticed(notice, this.#store.notices(notice.run_id))
-    if (event === undefined) return
-    this.#store.addNotice(notice)
-    this.#ledger.changeRun(notice.run_id, (group) => ({ group, events: [event] }))
   }
 
   #config(): TenantConfig {

@@ -81,16 +81,19 @@ const whereAbouts = (at: Place) => ({
 /** A pending run as it is once its node has been told of it. */
 export function atPlace(spec: ContainerSpec, run: RunRow, at: Place, now: number): RunRow {
   const timings = { committed: at.asked_at_ms - run.created_at_ms, placed: at.answered_at_ms - at.asked_at_ms }
-  return { ...given(run, at.node, now), ...whereAbouts(at), wish_network: spec.network, timings }
+  return { ...given(spec, run, at, now), ...whereAbouts(at), timings }
 }
 
 /**
  * A pending run that a node holds is placed there, though this object has no record of it: a crash took that. Which cell it
- * was is not known any more, so its reservation will be given back at all of them.
+ * was is not known any more, so its reservation will be given back at all of them. What it was told is told anew, so it is
+ * held to the policy: a crash must not loosen it.
  */
-export const given = (run: RunRow, node_id: NodeId, now: number): RunRow => ({
+export const given = (spec: ContainerSpec, run: RunRow, at: Pick<Place, "node" | "policy">, now: number): RunRow => ({
   ...run,
-  node_id,
+  node_id: at.node,
+  policy: at.policy,
+  wish_network: spec.network,
   state: "placed",
   since_ms: now,
   reason: null,

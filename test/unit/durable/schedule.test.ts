@@ -40,7 +40,6 @@ const anAsk = (changes: Partial<Ask> = {}): Ask => ({
   ...changes,
 })
 const offering = (...features: Feature[]) => ({ offers: new Map([["hardened" as const, { features, bits: bitsOf(features) }]]) })
-const sandboxed = { offers: new Map([["sandboxed" as const, { features: FEATURES, bits: bitsOf(FEATURES) }]]) }
 const aDevice = (name: string): Device => ({ name, healthy: true, reason: null, parent: null })
 const busy = (used: Partial<NodeState["used"]>) => ({ used: { ...NOTHING, runs: 1, ...used } })
 
@@ -59,7 +58,6 @@ describe("a filter", () => {
     ["cpus", busy({ cpus: 3.01 }), {}, "has too few processors free"],
     ["memory", busy({ memory_bytes: 7 * GIB + 1 }), {}, "has too little memory free"],
     ["pids", busy({ pids: 901 }), {}, "has too few process ids free"],
-    ["pids", { ...busy({}), ...sandboxed }, { profile: "sandboxed" }, "has too few process ids free"],
     ["disk", busy({ disk_bytes: 9 * GIB + 1 }), {}, "has too little disk space free"],
     [
       "devices",

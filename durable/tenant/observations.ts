@@ -1,0 +1,71 @@
+/**
+ * What NodeObjects tell of this tenant's runs, made part of its records: each node of the runs that are its own, and nothing
+ * of any other. A report is one transaction.
+ */
+import type { Policy } from "../../schema/api.ts"
+import type { NodeId, RunId } from "../../schema/ids.ts"
+import { isTerminal } from "../../schema/lifecycle.ts"
+import type { Notice, Observation, Reason } from "../../schema/protocol.ts"
+import type { Ledger } from "./ledger.ts"
+import { noticed } from "./notices.ts"
+import { mergeGone, mergeObservation } from "./observe.ts"
+import { given } from "./placing.ts"
+import { orphanRun, replaceRun } from "./plan.ts"
+import type { RunRow } from "./rows.ts"
+import type { TenantStore } from "./store.ts"
+
+export class Observations {
+  readonly #store: TenantStore
+  readonly #ledger: Ledger
+  readonly #policy: () => Policy
+
+  constructor(store: TenantStore, ledger: Ledger, policy: () => Policy) {
+    this.#store = store
+    this.#ledger = ledger
+    this.#policy = policy
+  }
+
+  /** Answers the runs that the node must destroy. */
+  take(nodeId: NodeId, observations: readonly Observation[], gone: readonly RunId[], notices: readonly Notice[]): RunId[] {
+    const unknown = new Set<RunId>()
+    this.#ledger.batch(() => {
+      for (const seen of observations) {
+        const known = this.#mergeInto(nodeId, seen.run_id, (run, now) => mergeObservation(run, seen, now))
+        if (!known) unknown.add(seen.run_id)
+      }
+      for (const id of gone) this.#mergeInto(nodeId, id, mergeGone)
+      for (const notice of notices) this.#notice(nodeId, notice)
+    })
+    return [...unknown]
+  }
+
+  orphan(nodeId: NodeId, runIds: readonly RunId[], reason: Reason): void {
+    this.#ledger.batch(() => {
+      for (const id of runIds) {
+        this.#mergeInto(nodeId, id, (run, now) => (isTerminal(run.state) ? undefined : orphanRun(run, reason, now)))
+      }
+    })
+  }
+
+  /** False when the run is not this node's, or not known any more. */
+  #mergeInto(nodeId: NodeId, id: RunId, merge: (run: RunRow, now: number) => RunRow | undefined): boolean {
+    const known = this.#store.run(id)
+    const lost = known?.state === "pending" && known.node_id === null
+    if (known?.node_id !== nodeId && !lost) return false
+    this.#ledger.changeRun(id, (group, run, now) => {
+      const at = { node: nodeId, policy: this.#policy() }
+      const there = lost ? given(group.container.spec, run, at, now) : run
+      return { group: replaceRun(group, merge(there, now) ?? there), events: [] }
+    })
+    return true
+  }
+
+  /** Each once: a node repeats what was not acknowledged. */
+  #notice(nodeId: NodeId, notice: Notice): void {
+    if (this.#store.run(notice.run_id)?.node_id !== nodeId) return
+    const event = noticed(notice, this.#store.notices(notice.run_id))
+    if (event === undefined) return
+    this.#store.addNotice(notice)
+    this.#ledger.changeRun(notice.run_id, (group) => ({ group, events: [event] }))
+  }
+}
