@@ -7,7 +7,7 @@
  */
 import { DurableObject } from "cloudflare:workers"
 import { AppError } from "../../schema/errors.ts"
-import type { CellId, NodeId, RunId } from "../../schema/ids.ts"
+import type { RunId } from "../../schema/ids.ts"
 import migrations from "../../schema/migrations/node/migrations.js"
 import {
   type Assignment, CLOSE, type Command, HEARTBEAT_SECONDS, LEASE_MARGIN_SECONDS, LEASE_SECONDS, type LogOptions,
@@ -16,18 +16,12 @@ import {
 import { Alarms } from "../shared/alarms.ts"
 import { migrateOnce, openDatabase } from "../shared/database.ts"
 import { type Env, type Peers, peersOf, randomNumber, systemClock } from "../shared/ports.ts"
-import {
-  CELL_ID_HEADER,
-  NODE_ASSERTION_HEADER,
-  NODE_ID_HEADER,
-  NODE_LABELS_HEADER,
-  type NodeRpc,
-  type NodeStatus,
-} from "../shared/rpc.ts"
+import type { NodeRpc, NodeStatus } from "../shared/rpc.ts"
 import { AssignmentSet } from "./assignment-set.ts"
 import { CellLink, DISCONNECTED } from "./cell-link.ts"
 import { Commands } from "./commands.ts"
-import { afterRestart, type Budget, costOf, fullBudget, isFresh, LEASE_MS, leaseAt, mayReceive, spend } from "./session.ts"
+import { afterRestart, Allowance, costOf, isFresh, LEASE_MS, leaseAt, mayReceive } from "./session.ts"
+import { readOpening } from "./opening.ts"
 import { Orphans } from "./orphans.ts"
 import { Reports } from "./reports.ts"
 import { close, readMessage, send, Sockets } from "./sockets.ts"
@@ -57,8 +51,8 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
   readonly #reports: Reports
   readonly #cell: CellLink
   readonly #orphans: Orphans
+  readonly #allowance = new Allowance()
   #heardMs: number | null = null
-  #budget: Budget | null = null
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env)
@@ -89,17 +83,10 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
   }
 
   override async fetch(request: Request): Promise<Response> {
-    const node_id = request.headers.get(NODE_ID_HEADER) as NodeId | null
-    const cell_id = request.headers.get(CELL_ID_HEADER) as CellId | null
-    if (node_id === null || cell_id === null || request.headers.get("upgrade")?.toLowerCase() !== "websocket") {
-      return new Response("This address only upgrades nodes to a WebSocket.", { status: 400 })
-    }
-    const offered = (request.headers.get("sec-websocket-protocol") ?? "").split(",").map((name) => name.trim())
-    if (!offered.includes(SUBPROTOCOL)) return new Response(`This platform speaks ${SUBPROTOCOL}.`, { status: 400 })
-
-    const [assertion = "", expiry = "0"] = (request.headers.get(NODE_ASSERTION_HEADER) ?? "").split(" ")
-    const operator_labels = JSON.parse(request.headers.get(NODE_LABELS_HEADER) ?? "{}") as Record<string, string>
-    const used = this.#store.useAssertion(assertion, Number(expiry), this.#clock.now())
+    const opening = readOpening(request)
+    if (opening instanceof Response) return opening
+    const { node_id, cell_id, operator_labels, assertion } = opening
+    const used = this.#store.useAssertion(assertion.id, assertion.expires_at_ms, this.#clock.now())
     if (used === "used") return new Response("This assertion began a session before. Sign a new one.", { status: 401 })
     if (used === "too_many") return new Response("This node began too many sessions in the last minute.", { status: 503 })
     this.#store.createNode({ node_id, cell_id, operator_labels })
@@ -232,10 +219,7 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
   }
 
   #afford(cost: number): boolean {
-    const now = this.#clock.now()
-    const left = spend(this.#budget ?? fullBudget(now), cost, now)
-    if (left) this.#budget = left
-    return left !== undefined
+    return this.#allowance.take(cost, this.#clock.now())
   }
 
   #endFlood(socket: WebSocket): void {

@@ -79,6 +79,18 @@ export function spend(budget: Budget, cost: number, now: number): Budget | undef
   return units < 0 ? undefined : { units, atMs: now }
 }
 
+/** One node's, over all of its sessions. */
+export class Allowance {
+  #budget: Budget | null = null
+
+  /** False when the node may not say so much now. */
+  take(cost: number, now: number): boolean {
+    const left = spend(this.#budget ?? fullBudget(now), cost, now)
+    if (left) this.#budget = left
+    return left !== undefined
+  }
+}
+
 /** A message's characters may take three bytes each, and its peer takes `MAX_TEXT_MESSAGE_BYTES`. */
 export const MAX_PART_CHARACTERS = MAX_TEXT_MESSAGE_BYTES / 4
 
