@@ -13,8 +13,11 @@ import type { Timers } from "../timers.ts"
 
 /** Longer than a start from a present image takes; a pull shows soon enough. */
 const PASSING_MS = 50
-/** More on their way would only queue up at the platform. */
-const MAX_IN_FLIGHT = 8
+/**
+ * The platform stores one report after the other: a second keeps it from waiting for us, and more would only queue up there.
+ * What comes meanwhile goes into one message, which in a burst of starts saves the platform most of its commits.
+ */
+const MAX_IN_FLIGHT = 2
 
 type Report = NodeMessage & { type: "report" }
 
