@@ -1,9 +1,13 @@
-/** The little of an HTTP client that the start and the benches need: JSON in, JSON out, a problem as an error with its own words. */
+/**
+ * The little of an HTTP client that the start and the benches need: JSON in, JSON out, a problem as an error with its own words.
+ * Over node:http and connections that stay open: `fetch` asks for packed answers and takes 0.8 ms more for each call.
+ */
+import { Agent, request } from "node:http"
 
 export interface Client {
   readonly url: string
   get<T>(path: string): Promise<T>
-  post<T>(path: string, body?: unknown): Promise<T>
+  post<T>(path: string, body?: unknown, headers?: Readonly<Record<string, string>>): Promise<T>
   delete<T>(path: string): Promise<T>
   text(path: string): Promise<string>
 }
@@ -20,35 +24,47 @@ export class ProblemError extends Error {
   }
 }
 
-/** The platform is on this machine: packing an answer and unpacking it costs both sides more than its bytes do, 0.5 ms. */
-const AS_IT_IS = { "accept-encoding": "identity" }
-
-const json = async <T>(response: Promise<Response>): Promise<T> => (await (await response).json()) as T
+interface Answer {
+  readonly status: number
+  readonly text: string
+}
 
 export function clientOf(url: string, token: string): Client {
-  const call = async (method: string, path: string, body?: unknown): Promise<Response> => {
-    const response = await fetch(url + path, {
-      method,
-      headers: {
-        authorization: `Bearer ${token}`,
-        ...AS_IT_IS,
-        ...(body === undefined ? {} : { "content-type": "application/json" }),
-      },
-      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+  const agent = new Agent({ keepAlive: true })
+  const send = (method: string, path: string, text: string | undefined, more: Readonly<Record<string, string>> = {}) =>
+    new Promise<Answer>((resolve, reject) => {
+      const body =
+        text === undefined ? {} : { "content-type": "application/json", "content-length": String(Buffer.byteLength(text)) }
+      const headers = { authorization: `Bearer ${token}`, ...body, ...more }
+      const call = request(url + path, { agent, method, headers }, (answer) => {
+        let received = ""
+        answer.setEncoding("utf8")
+        answer.on("data", (part: string) => (received += part))
+        answer.once("error", reject)
+        answer.once("end", () => resolve({ status: answer.statusCode ?? 0, text: received }))
+      })
+      call.once("error", reject)
+      call.end(text)
     })
-    if (response.ok) return response
-    const problem = (await response.json().catch(() => ({}))) as { code?: string; detail?: string; title?: string }
-    throw new ProblemError(
-      response.status,
-      problem.code ?? "unknown",
-      `${method} ${path}: ${problem.detail ?? problem.title ?? response.statusText}`,
-    )
+  const call = async (method: string, path: string, body?: unknown, headers?: Readonly<Record<string, string>>) => {
+    const { status, text } = await send(method, path, body === undefined ? undefined : JSON.stringify(body), headers)
+    if (status >= 200 && status < 300) return text
+    const problem = problemIn(text)
+    throw new ProblemError(status, problem.code ?? "unknown", `${method} ${path}: ${problem.detail ?? problem.title ?? status}`)
   }
   return {
     url,
-    get: (path) => json(call("GET", path)),
-    post: (path, body) => json(call("POST", path, body)),
-    delete: (path) => json(call("DELETE", path)),
-    text: async (path) => await (await call("GET", path)).text(),
+    get: async (path) => JSON.parse(await call("GET", path)),
+    post: async (path, body, headers) => JSON.parse(await call("POST", path, body, headers)),
+    delete: async (path) => JSON.parse(await call("DELETE", path)),
+    text: (path) => call("GET", path),
+  }
+}
+
+function problemIn(text: string): { code?: string; detail?: string; title?: string } {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return {} // not from the platform itself
   }
 }

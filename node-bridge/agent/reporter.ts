@@ -16,7 +16,10 @@ import type { Timers } from "../timers.ts"
 
 /** Longer than a start from a present image takes; a pull shows soon enough. */
 const PASSING_MS = 50
-/** More on their way would only queue up at the platform. */
+/**
+ * More on their way would only queue up at the platform. Fewer would merge more of a burst, and lose more of what passes: a
+ * container that ends at once while its `running` waits here never was running, for the tenant.
+ */
 const MAX_IN_FLIGHT = 8
 /** Kept while the platform is away; past so many the oldest are given up, since each names what `isolation` or a run's end tells too. */
 const MAX_NOTICES = 5_000

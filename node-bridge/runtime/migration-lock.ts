@@ -6,9 +6,11 @@
  *
  * Only a saving: where it cannot be had (this process's own cgroup is out of sight, say), the first move waits as ever.
  */
-import { open } from "node:fs/promises"
-import type { FileHandle } from "node:fs/promises"
+import { closeSync, openSync, write as writeCallback } from "node:fs"
 import { setTimeout as delay } from "node:timers/promises"
+import { promisify } from "node:util"
+
+const write = promisify<number, string, number>(writeCallback)
 
 /** Shorter than a grace period, so that the lock does not go back between two moves. */
 const AGAIN_MS = 4
@@ -34,20 +36,22 @@ export class MigrationLock {
     }
   }
 
+  /** No step between the last look at the holders and the end: whoever comes then finds either one who keeps, or none. */
   async #keep(ownProcs: string): Promise<void> {
     this.#keeping = true
-    let procs: FileHandle | undefined
+    let procs: number | undefined
     try {
-      procs = await open(ownProcs, "r+")
-      while (this.#holders > 0) {
-        await procs.write(String(process.pid))
+      procs = openSync(ownProcs, "r+")
+      // Once at the least: a preparation may be over before its first move is, and the start that needs it comes right after.
+      do {
+        await write(procs, String(process.pid))
         await delay(AGAIN_MS)
-      }
+      } while (this.#holders > 0)
     } catch {
       // The moves of these starts wait for the kernel.
     } finally {
+      if (procs !== undefined) closeSync(procs)
       this.#keeping = false
-      await procs?.close().catch(() => {})
     }
   }
 }

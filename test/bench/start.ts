@@ -29,7 +29,7 @@ const CREATE = { create: "berth", host: "berth.host" }
 const BURSTS = { run: "docker.burst", api: "docker.burst.api" }
 
 export const bench: Bench = {
-  what: "a create call until the container runs, beside docker run, Swarm and bare crun; and 40 at once",
+  what: "one create call, answered when the container runs, beside docker run, Swarm and bare crun; and 40 at once",
   rounds: 20,
   async run(context) {
     await using cleanup = new AsyncDisposableStack()
@@ -121,7 +121,7 @@ function rows(single: Series, burst: Series): Row[] {
   const ms = { unit: "ms" }
   const ours = single.of(CREATE.create, median)
   const docker = single.of("docker", median)
-  const create = "create call → running, p50"
+  const create = "create call with Prefer: wait → running, p50"
   return [
     rowOf({
       id: "start.create_vs_docker",
@@ -161,7 +161,7 @@ function rows(single: Series, burst: Series): Row[] {
     }),
     rowOf({
       id: "start.create_p95_vs_docker",
-      what: "create call → running, p95",
+      what: "create call with Prefer: wait → running, p95",
       ...ms,
       ours: single.of(CREATE.create, p95),
       peer: single.of("docker", p95),
@@ -169,7 +169,7 @@ function rows(single: Series, burst: Series): Row[] {
     }),
     rowOf({
       id: "start.create_p95_vs_swarm",
-      what: "create call → running, p95",
+      what: "create call with Prefer: wait → running, p95",
       ...ms,
       ours: single.of(CREATE.create, p95),
       peer: single.of("swarm", p95),

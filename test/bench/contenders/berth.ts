@@ -1,4 +1,4 @@
-/** Berth as its tenants meet it: the whole platform, one `POST /v1/containers`, and a long poll until the container runs. */
+/** Berth as its tenants meet it: the whole platform, and one `POST /v1/containers` that is answered when the container runs. */
 import type { Client } from "../../../bin/client.ts"
 import { PLATFORM_STEPS } from "../../../durable/tenant/observe.ts"
 import type { Container } from "../../../schema/api.ts"
@@ -13,12 +13,12 @@ const WAIT_SECONDS = 120
 type Asked = Pick<ContainerCreate, "image" | "command"> & { resources?: { cpus: number } }
 const ASKED: Asked = { image: "localhost/hello", command: SLEEP }
 
-/** The full create call; with each run's own account of its steps kept for `trails`. */
+/** The create call until its answer says `running`, as `docker run -d` is answered too; with each run's own account of its steps kept for `trails`. */
 export function berthCreate(tenant: Client, series: { create: string; host: string }, trails: Timings[]): Contender {
   const made: string[] = []
   let warm = false
   return {
-    name: "POST /v1/containers",
+    name: "POST /v1/containers, Prefer: wait",
     once: async () => {
       const from = performance.now()
       const running = await createAndWait(tenant, ASKED, made)
@@ -37,7 +37,7 @@ export function berthBurst(tenant: Client, series: string, count: number, cpus: 
   const made: string[] = []
   const asked = { ...ASKED, resources: { cpus } }
   return {
-    name: `${count} POST /v1/containers at once, ${cpus} cpus each`,
+    name: `${count} POST /v1/containers, Prefer: wait, at once, ${cpus} cpus each`,
     once: async () => {
       const from = performance.now()
       await Promise.all(Array.from({ length: count }, () => createAndWait(tenant, asked, made)))
@@ -58,11 +58,10 @@ export function typicalTrail(trails: readonly Timings[]): Record<string, number>
 }
 
 async function createAndWait(tenant: Client, asked: Asked, made: string[]): Promise<Container> {
-  const { id } = await tenant.post<Container>("/v1/containers", asked)
-  made.push(id)
-  const container = await tenant.get<Container>(`/v1/containers/${id}/wait?status=running&timeout=${WAIT_SECONDS}`)
+  const container = await tenant.post<Container>("/v1/containers", asked, { prefer: `wait=${WAIT_SECONDS}` })
+  made.push(container.id)
   if (container.status !== "running")
-    throw new Error(`${id} is ${container.status}: ${container.reason?.message ?? "no reason given"}`)
+    throw new Error(`${container.id} is ${container.status}: ${container.reason?.message ?? "no reason given"}`)
   return container
 }
 
