@@ -1,5 +1,6 @@
 /**
- * Tells the platform what became of runs: the latest of each, at least once, in as few messages as the moment allows.
+ * Tells the platform what became of runs: the latest of each, and that it ran, at least once, in as few messages as the moment
+ * allows.
  *
  * News that somebody waits for (running, an end, gone) leaves at once, up to a few messages on their way. News that passes
  * by itself (preparing, ready, starting) waits a moment, and for the acknowledgement before it: a start that goes well
@@ -16,10 +17,7 @@ import type { Timers } from "../timers.ts"
 
 /** Longer than a start from a present image takes; a pull shows soon enough. */
 const PASSING_MS = 50
-/**
- * More on their way would only queue up at the platform. Fewer would merge more of a burst, and lose more of what passes: a
- * container that ends at once while its `running` waits here never was running, for the tenant.
- */
+/** More on their way would only queue up at the platform. Fewer would merge more of a burst. */
 const MAX_IN_FLIGHT = 8
 /** Kept while the platform is away; past so many the oldest are given up, since each names what `isolation` or a run's end tells too. */
 const MAX_NOTICES = 5_000
@@ -30,7 +28,7 @@ export class Reporter {
   readonly #timers: Pick<Timers, "after">
   #send: ((report: Report) => void) | null = null
   #seq = 0
-  readonly #pending = new Map<RunId, Observation>()
+  readonly #pending = new Map<RunId, readonly Observation[]>()
   readonly #gone = new Set<RunId>()
   /** By id, oldest first. */
   readonly #notices = new Map<string, Notice>()
@@ -47,12 +45,17 @@ export class Reporter {
   }
 
   observe(observation: Observation): void {
-    const waiting = this.#pending.get(observation.run_id)
-    if (waiting && !supersedes(observation, waiting)) return
-    this.#pending.set(observation.run_id, observation)
+    const newest = this.#pending.get(observation.run_id)?.at(-1)
+    if (newest && !supersedes(observation, newest)) return
+    this.#keep(observation)
     if (observation.state === "running" || isTerminal(observation.state)) this.#urgent = true
     else this.#ripen()
     if (this.#urgent) this.#schedule()
+  }
+
+  #keep(observation: Observation): void {
+    const waiting = this.#pending.get(observation.run_id) ?? []
+    this.#pending.set(observation.run_id, worthTelling([...waiting, observation]))
   }
 
   #ripen(): void {
@@ -92,10 +95,7 @@ export class Reporter {
   detach(): void {
     this.#send = null
     for (const report of this.#inFlight.values()) {
-      for (const observation of report.observations) {
-        const newer = this.#pending.get(observation.run_id)
-        if (!newer || !supersedes(newer, observation)) this.#pending.set(observation.run_id, observation)
-      }
+      for (const observation of report.observations) this.#keep(observation)
       for (const runId of report.gone) this.#gone.add(runId)
       for (const notice of report.notices) this.#notices.set(notice.id, notice)
     }
@@ -147,8 +147,12 @@ export class Reporter {
   }
 
   #next(): Report {
-    const observations = [...this.#pending.values()].slice(0, MAX_OBSERVATIONS_PER_REPORT)
-    for (const { run_id } of observations) this.#pending.delete(run_id)
+    const observations: Observation[] = []
+    for (const [runId, waiting] of this.#pending) {
+      if (observations.length + waiting.length > MAX_OBSERVATIONS_PER_REPORT) break
+      observations.push(...waiting)
+      this.#pending.delete(runId)
+    }
     // A run is gone only after its last observation was said.
     const gone = [...this.#gone].filter((runId) => !this.#pending.has(runId)).slice(0, MAX_OBSERVATIONS_PER_REPORT)
     for (const runId of gone) this.#gone.delete(runId)
@@ -157,4 +161,15 @@ export class Reporter {
     this.#seq += 1
     return { type: "report", seq: this.#seq, observations, gone, notices }
   }
+}
+
+/** The newest, after that the run runs: a container that ends at once did run, and its tenant shall read so. */
+function worthTelling(all: readonly Observation[]): readonly Observation[] {
+  const newest = newestOf(all)
+  const running = newestOf(all.filter(({ state }) => state === "running"))
+  return [...new Set([running, newest])].filter((observation) => observation !== undefined)
+}
+
+function newestOf(all: readonly Observation[]): Observation | undefined {
+  return all.reduce<Observation | undefined>((best, one) => (best && !supersedes(one, best) ? best : one), undefined)
 }

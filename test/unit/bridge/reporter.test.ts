@@ -75,6 +75,35 @@ describe("the reporter", () => {
     expect(states()).toEqual([["running"]])
   })
 
+  it("says that a run ran though it ended before there was room to say so", async () => {
+    reporter.attach((report) => sent.push(report))
+    await turn()
+    for (let i = 0; i < 8; i++) {
+      reporter.observe(at("running", 1, aRecord()))
+      await turn()
+    }
+    reporter.observe(at("starting", 4))
+    reporter.observe(at("running", 5))
+    reporter.observe(at("completed", 6))
+    await turn()
+    expect(sent).toHaveLength(8)
+    reporter.acknowledged(1)
+    expect(states().at(-1)).toEqual(["running", "completed"])
+  })
+
+  it("says in the next session that a run ran, and that it ended, when neither was acknowledged", async () => {
+    reporter.attach((report) => sent.push(report))
+    reporter.observe(at("running", 5))
+    await turn()
+    reporter.observe(at("completed", 6))
+    await turn()
+    expect(states()).toEqual([["running"], ["completed"]])
+    reporter.attach((report) => sent.push(report))
+    reporter.observe(at("completed", 6))
+    await turn()
+    expect(states().at(-1)).toEqual(["running", "completed"])
+  })
+
   it("never goes back: an older observation is dropped", async () => {
     reporter.attach((report) => sent.push(report))
     reporter.observe(at("running", 5))
@@ -85,17 +114,17 @@ describe("the reporter", () => {
 
   it("says again in the next session what was not acknowledged, in its newest form", async () => {
     reporter.attach((report) => sent.push(report))
-    reporter.observe(at("running", 5))
-    await turn()
+    reporter.observe(at("accepted", 1))
+    ripen()
     reporter.detach()
-    reporter.observe(at("failed", 6))
+    reporter.observe(at("rejected", 6))
     reporter.attach((report) => sent.push(report))
     await turn()
-    expect(states()).toEqual([["running"], ["failed"]])
+    expect(states()).toEqual([["accepted"], ["rejected"]])
     reporter.detach()
     reporter.attach((report) => sent.push(report))
     await turn()
-    expect(states().at(-1)).toEqual(["failed"])
+    expect(states().at(-1)).toEqual(["rejected"])
   })
 
   it("says that a run is gone not before its last observation, and until it is acknowledged", async () => {
