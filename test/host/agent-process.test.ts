@@ -82,7 +82,7 @@ describe("the bridge", () => {
     await isReady(first)
     expect(first.messages).toEqual([{ type: "ready", node_id: platform.nodeId }])
     expect((await stat(join(dir.path, "state/identity.json"))).mode & 0o777).toBe(0o600)
-    expect(platform.hellos[0]?.facts).toMatchObject({ architecture: expect.any(String), profiles: ["hardened"] })
+    expect(platform.hellos[0]?.facts).toMatchObject({ architecture: expect.any(String), profiles: [{ name: "hardened" }] })
   })
 
   it.each(["SIGTERM", "SIGINT"] as const)(
