@@ -1,10 +1,13 @@
 /** What a tenant may ask for. Unknown fields are refused by name: nothing that is asked is ever quietly ignored. */
 import { z } from "zod"
+import { isPrivate } from "./private-networks.ts"
 
 export const MIB = 1024 * 1024
 export const GIB = 1024 * MIB
 /** The smallest memory limit Docker takes as well; below it runtimes fail in ways that nobody can read. */
 export const MIN_MEMORY_BYTES = 6 * MIB
+/** gVisor's kernel counts too: at rest it takes 14 MiB, and with 16 MiB no container of it got as far as its first process. */
+export const MIN_SANDBOXED_MEMORY_BYTES = 64 * MIB
 /** Linux's limit for one argv or env string is 128 KiB (MAX_ARG_STRLEN); all of them together stay far under it. */
 export const MAX_PROCESS_TEXT_BYTES = 128 * 1024
 const MAX_LABELS = 64
@@ -206,6 +209,16 @@ export const Network = z
   .meta({ id: "Network" })
 export type Network = z.infer<typeof Network>
 
+/** For what tenants send alone: what was stored or given to a node before a network was closed must stay readable. */
+const onlyPublic = ({ network }: { network?: { egress?: Egress } }, context: z.core.$RefinementCtx) => {
+  const { egress } = network ?? {}
+  for (const [index, range] of Array.isArray(egress) ? egress.entries() : [])
+    if (isPrivate(range)) {
+      const message = "is private: containers reach public networks, and containers of their tenant without being named here"
+      context.addIssue({ code: "custom", path: ["network", "egress", index], message })
+    }
+}
+
 export const ContainerCreate = z
   .strictObject({
     image: ImageReference,
@@ -257,6 +270,11 @@ export const ContainerCreate = z
     path: ["seccomp", "deny"],
     message: "cannot be asked of the sandboxed profile: its kernel is a program of its own, with a filter of its own",
   })
+  .refine(({ profile, resources }) => profile !== "sandboxed" || resources.memory_bytes >= MIN_SANDBOXED_MEMORY_BYTES, {
+    path: ["resources", "memory_bytes"],
+    message: `must be at least ${MIN_SANDBOXED_MEMORY_BYTES} under the sandboxed profile: its kernel is a program of its own`,
+  })
+  .superRefine(onlyPublic)
   .meta({ id: "ContainerCreate" })
 export type ContainerCreate = z.infer<typeof ContainerCreate>
 
@@ -271,6 +289,7 @@ export const ContainerUpdate = z
       })
       .optional(),
   })
+  .superRefine(onlyPublic)
   .meta({ id: "ContainerUpdate" })
 export type ContainerUpdate = z.infer<typeof ContainerUpdate>
 

@@ -7,27 +7,11 @@
  * belongs to a connection that this very run opened. Every packet is asked, not only a connection's first: a change of
  * egress holds for connections that are open. Pure.
  */
+import { PRIVATE_NETWORKS } from "../../schema/private-networks.ts"
 import type { AddressRange } from "./addresses.ts"
 import { formatRange, linkPrefix } from "./addresses.ts"
 import type { Element, SetName } from "./elements.ts"
 import { elementText } from "./elements.ts"
-
-/**
- * Where nothing public is: RFC 6890's private, shared, loopback, link-local (cloud metadata), protocol, benchmarking,
- * multicast and reserved networks. The documentation networks are left out: nobody has anything there.
- */
-export const PRIVATE_NETWORKS = [
-  "0.0.0.0/8",
-  "10.0.0.0/8",
-  "100.64.0.0/10",
-  "127.0.0.0/8",
-  "169.254.0.0/16",
-  "172.16.0.0/12",
-  "192.0.0.0/24",
-  "192.168.0.0/16",
-  "198.18.0.0/15",
-  "224.0.0.0/3",
-] as const
 
 export interface RuleOptions {
   readonly instance: string

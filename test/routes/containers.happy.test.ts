@@ -1,6 +1,7 @@
 /** A tenant's way through the API, against real objects and a node that enrolled and connected as a host does. */
 import { beforeAll, describe, expect, it } from "vitest"
 import { Container, Event } from "../../schema/api.ts"
+import { MIB } from "../../schema/container.ts"
 import { Isolation } from "../../schema/isolation.ts"
 import type { LogEntry } from "../../schema/protocol.ts"
 import { isolation } from "../../worker/examples.ts"
@@ -80,6 +81,7 @@ describe("a container", () => {
       [{ network: null }, "/network"],
       [{ network: { egress: null } }, "/network/egress"],
       [{ network: { egress: [] } }, "/network/egress"],
+      [{ network: { egress: ["192.0.2.0/24", "10.1.0.0/16"] } }, "/network/egress/1"],
       [{ network: { egress_bytes_per_second: 0 } }, "/network/egress_bytes_per_second"],
       [{ network: { dns: "x" } }, "/network/dns"],
     ]
@@ -90,9 +92,15 @@ describe("a container", () => {
   })
 
   it("that no profile of its kind can honour is refused by name", async () => {
-    const body = { image: "a", profile: "sandboxed", seccomp: { deny: ["ptrace"] } }
-    const problem = await problemOf(await post("/v1/containers", body))
-    expect([problem.status, problem.errors[0]?.pointer]).toEqual([422, "/seccomp/deny"])
+    const wrong: [body: object, pointer: string][] = [
+      [{ profile: "sandboxed", seccomp: { deny: ["ptrace"] } }, "/seccomp/deny"],
+      [{ profile: "sandboxed", resources: { memory_bytes: 32 * MIB } }, "/resources/memory_bytes"],
+      [{ network: { egress: ["192.0.2.0/24", "169.254.169.254/32"] } }, "/network/egress/1"],
+    ]
+    for (const [body, pointer] of wrong) {
+      const problem = await problemOf(await post("/v1/containers", { image: "a", ...body }))
+      expect([problem.status, problem.errors.map((error) => error.pointer)]).toEqual([422, [pointer]])
+    }
   })
 
   it("runs on a node, in the region that the operator gave it, and tells its timings", async () => {

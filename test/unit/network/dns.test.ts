@@ -6,7 +6,7 @@ import type { Query } from "../../../node-bridge/network/dns-message.ts"
 import { decide, leadsInside } from "../../../node-bridge/network/dns-policy.ts"
 import { spanOf } from "../../../node-bridge/network/egress.ts"
 import { Residents } from "../../../node-bridge/network/residents.ts"
-import { PRIVATE_NETWORKS } from "../../../node-bridge/network/rules.ts"
+import { PRIVATE_NETWORKS } from "../../../schema/private-networks.ts"
 import { anId } from "../../support/assignments.ts"
 import { aQuery, replyTo } from "../../support/dns.ts"
 

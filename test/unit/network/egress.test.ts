@@ -1,8 +1,8 @@
-import { assert, array, integer, property, tuple } from "fast-check"
+import { assert, array, constantFrom, integer, oneof, property, tuple } from "fast-check"
 import { describe, expect, it } from "vitest"
 import { formatIpv4 } from "../../../node-bridge/network/addresses.ts"
 import * as egress from "../../../node-bridge/network/egress.ts"
-import { PRIVATE_NETWORKS } from "../../../node-bridge/network/rules.ts"
+import { isPrivate, PRIVATE_NETWORKS } from "../../../schema/private-networks.ts"
 
 const closed = PRIVATE_NETWORKS.map(egress.spanOf)
 const network = tuple(integer({ min: 0, max: 0xffffffff }), integer({ min: 0, max: 32 })).map(
@@ -42,6 +42,25 @@ describe("a list of networks", () => {
     expect(egress.whollyClosed(["203.0.112.0/23"], [...closed, egress.spanOf("203.0.112.0/24"), egress.spanOf("203.0.113.0/24")])).toHaveLength(1) // prettier-ignore
     for (const word of ["open", "none"] as const) expect(egress.whollyClosed(word, closed)).toEqual([])
     expect(egress.whollyClosed(["0.0.0.0/0", "172.0.0.0/8"], closed)).toEqual([])
+  })
+
+  it("is refused by the API where its node would refuse it, by what no node may reach", () => {
+    const near = constantFrom(...PRIVATE_NETWORKS).chain((cidr) => {
+      const { first, last } = egress.spanOf(cidr)
+      return tuple(integer({ min: first - 1, max: last + 1 }), integer({ min: 1, max: 32 }))
+    })
+    const ranges = oneof(
+      network,
+      near.map(([address, prefix]) => `${formatIpv4(address)}/${prefix}`),
+    )
+    assert(
+      property(ranges, (cidr) => {
+        expect(isPrivate(cidr)).toBe(egress.whollyClosed([cidr], closed).length === 1)
+      }),
+    )
+    for (const cidr of ["10.0.0.0/8", "169.254.169.254/32", "172.31.255.255/12", "255.255.255.255/32"])
+      expect(isPrivate(cidr)).toBe(true)
+    for (const cidr of ["0.0.0.0/0", "10.0.0.0/7", "172.32.0.0/12", "192.0.2.0/24"]) expect(isPrivate(cidr)).toBe(false)
   })
 
   it("throws on what is none", () => {
