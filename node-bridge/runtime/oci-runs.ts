@@ -39,7 +39,7 @@ import { RunObserver } from "./observer.ts"
 import type { MigrationLock } from "./migration-lock.ts"
 import { runPaths } from "./paths.ts"
 import type { HostPaths, RunPaths } from "./paths.ts"
-import { prepareRun } from "./preparation.ts"
+import { prepareRun, refuseNetwork } from "./preparation.ts"
 import type { StoredImage } from "./ports.ts"
 import type { ImageSource, Parts, PreparedRun, PrepareHost } from "./preparation.ts"
 import { identify, isAlive, sendSignal } from "./process-identity.ts"
@@ -297,6 +297,7 @@ export class OciController implements Controller {
   async setNetwork(runId: RunId, network: Network): Promise<void> {
     const record = readRecord(this.#paths(runId).record)
     if (record === null) return
+    refuseNetwork(record.runtime, { ...record, network })
     this.#rewriteRecord(runId, { network })
     try {
       const address = await this.#on.parts.network.setLimits(runId, network)

@@ -5,7 +5,7 @@
 import { mkdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { hostPids } from "../../schema/features.ts"
-import type { Assignment } from "../../schema/protocol.ts"
+import type { Assignment, RunSpec } from "../../schema/protocol.ts"
 import { inImage } from "../device/mount-points.ts"
 import type { PlannedHook } from "../device/plan.ts"
 import type { DeviceRegistry } from "../device/registry.ts"
@@ -167,12 +167,16 @@ async function takeDevices(run: Assignment, host: PrepareHost, parts: Parts, ima
 
 /** A runtime that can be given none makes its own, with loopback alone. */
 async function takeNetwork({ run_id, tenant_id, spec }: Assignment, host: PrepareHost, parts: Parts) {
+  refuseNetwork(host.runtime, spec)
   if (RUNTIMES[host.runtime].takesNetwork) return parts.network.take(run_id, tenant_id, spec.network, [spec.hostname])
-  if (spec.network.egress !== "none") {
-    const message = `Under the profile ${spec.profile} this node can give no network but loopback: ask for egress none.`
-    throw new ControllerError("network_unavailable", message)
-  }
   return { netnsPath: null, address: null, nameservers: [] }
+}
+
+/** Throws where a run's runtime can be given no network, and is asked for one. */
+export function refuseNetwork(runtime: RuntimeName, { profile, network }: Pick<RunSpec, "profile" | "network">): void {
+  if (RUNTIMES[runtime].takesNetwork || network.egress === "none") return
+  const message = `Under the profile ${profile} this node can give no network but loopback: ask for egress none.`
+  throw new ControllerError("network_unavailable", message)
 }
 
 /** Null where the runtime compiles the list itself, or has a filter of its own that nothing can be taken from. */

@@ -146,6 +146,14 @@ test("what it cannot have is refused by name", async () => {
   await expect(bench.controller.prepare(sandboxed("true", { network: { egress: "open" } }), never)).rejects.toMatchObject({
     reason: { code: "network_unavailable" },
   })
+  const run = await bench.up(sandboxed("sleep 100"))
+  await expect(bench.controller.setNetwork(run.run_id, { egress: "open" })).rejects.toMatchObject({
+    reason: { code: "network_unavailable" },
+    retryable: false,
+  })
+  const { network, deviations } = await bench.controller.isolation(run.run_id)
+  expect([network.mode, network.interfaces, deviations]).toEqual(["loopback", ["lo"], []])
+  await bench.controller.setNetwork(run.run_id, { egress: "none" })
   const small = sandboxed("true", { resources: { memory_bytes: 6 * MIB } })
   await bench.controller.prepare(small, never)
   await expect(bench.controller.start(small)).rejects.toMatchObject({ reason: { code: "start_failed" } })
