@@ -2,7 +2,7 @@
 import { readdirSync } from "node:fs"
 import { statfs } from "node:fs/promises"
 import { join } from "node:path"
-import { readRecord } from "../runtime/host-record.ts"
+import { readRecord, RECORD_FILE } from "../runtime/host-record.ts"
 import { isAlive } from "../runtime/process-identity.ts"
 import type { ProcessIdentity } from "../runtime/process-identity.ts"
 import { promisable } from "./capacity.ts"
@@ -46,7 +46,7 @@ export async function diskCapacity(stateDir: string, overcommit: number): Promis
 async function writtenByLiveRuns(runsDir: string): Promise<number> {
   let bytes = 0
   for (const name of namesIn(runsDir)) {
-    const init = readRecord(join(runsDir, name, "run.json"))?.init
+    const init = readRecord(join(runsDir, name, RECORD_FILE))?.init
     if (init) bytes += (await usageOf(init))?.usedBytes ?? 0
   }
   return bytes

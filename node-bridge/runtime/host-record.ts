@@ -2,15 +2,20 @@
  * What the host remembers of a run, in the run's own directory: enough for another bridge to take it over after a crash.
  * The record is a line for each thing that is learnt, and the last whole one is true: adding one costs a third of a new file
  * renamed into place. A reboot may lose the last writes: a record without a line is a run of which only leftovers exist,
- * which `remove` clears.
+ * which `remove` clears. A full disk may cut a line short: each begins with an end of line, so that the next one is whole.
  */
-import { appendFileSync, readFileSync, renameSync, writeFileSync } from "node:fs"
+import { appendFileSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs"
 import { z } from "zod"
 import { Capability, DeviceName, Network, Profile, Resources, SignalName } from "../../schema/container.ts"
 import { RunId, TenantId } from "../../schema/ids.ts"
 import { Exit, Reason } from "../../schema/protocol.ts"
 import type { Outcome } from "./controller.ts"
 import { RUNTIME_NAMES } from "./runtimes.ts"
+
+/** In a run's own directory. */
+export const RECORD_FILE = "run.jsonl"
+/** Some twenty lines; a tenant may change a live network without end, and every look reads all. */
+const MAX_RECORD_BYTES = 32 * 1024
 
 const Identity = z.object({ pid: z.int(), startTicks: z.number() })
 
@@ -29,7 +34,14 @@ export const HostRecord = z.object({
   host_base: z.int(),
   read_only: z.boolean(),
   /** What was asked for, `pids` as its node counts them: the isolation read-out holds the kernel's figures against these. */
-  limits: Resources.pick({ cpus: true, memory_bytes: true, pids: true, open_files: true, io: true }).strip(),
+  limits: Resources.pick({
+    cpus: true,
+    memory_bytes: true,
+    pids: true,
+    open_files: true,
+    log_bytes_per_second: true,
+    io: true,
+  }).strip(),
   capabilities: z.array(Capability),
   /** Of the filter that was compiled for it, in hex; null where the runtime brings or compiles its own. */
   filter_sha256: z.string().nullable(),
@@ -52,7 +64,10 @@ export type HostRecord = z.infer<typeof HostRecord>
 const StoredOutcome = z.object({ exit: Exit.omit({ by: true }), finished_at_ms: z.int(), host_fault: Reason.nullable() })
 
 export function writeRecord(file: string, record: HostRecord): void {
-  appendFileSync(file, `${JSON.stringify(record)}\n`, { mode: 0o600 })
+  const line = `\n${JSON.stringify(record)}\n`
+  const bytes = statSync(file, { throwIfNoEntry: false })?.size ?? 0
+  if (bytes > MAX_RECORD_BYTES) replaceFile(file, line)
+  else appendFileSync(file, line, { mode: 0o600 })
 }
 
 export function readRecord(file: string): HostRecord | null {
@@ -65,13 +80,17 @@ export function readRecord(file: string): HostRecord | null {
 }
 
 export function writeOutcome(file: string, outcome: Outcome): void {
-  writeFileSync(`${file}.new`, JSON.stringify(outcome), { mode: 0o600 })
-  renameSync(`${file}.new`, file)
+  replaceFile(file, JSON.stringify(outcome))
 }
 
 export function readOutcome(file: string): Outcome | null {
   const text = readText(file)
   return text === null ? null : parse(text, StoredOutcome)
+}
+
+function replaceFile(file: string, text: string): void {
+  writeFileSync(`${file}.new`, text, { mode: 0o600 })
+  renameSync(`${file}.new`, file)
 }
 
 function readText(file: string): string | null {

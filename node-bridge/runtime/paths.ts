@@ -11,6 +11,7 @@ import { createHash } from "node:crypto"
 import { statfsSync } from "node:fs"
 import { join, resolve } from "node:path"
 import type { RunId } from "../../schema/ids.ts"
+import { RECORD_FILE } from "./host-record.ts"
 import type { RuntimeName } from "./runtimes.ts"
 
 /** `/run` is in memory wherever systemd is; the other everywhere, but for all users, so the second choice. */
@@ -92,7 +93,7 @@ export function runPaths(host: HostPaths, runId: RunId): RunPaths {
     dir,
     bundle,
     config: join(bundle, "config.json"),
-    record: join(dir, "run.jsonl"),
+    record: join(dir, RECORD_FILE),
     outcome: join(dir, "outcome.json"),
     mounts,
     root: join(mounts, "root"),

@@ -1,5 +1,8 @@
 /** Containers on disks of their own size, as they and the host see them. */
+import { join } from "node:path"
 import { afterAll, beforeAll, expect, test } from "vitest"
+import { promisable } from "../../node-bridge/disk/capacity.ts"
+import { diskCapacity, spaceOf } from "../../node-bridge/disk/space.ts"
 import type { HostListener } from "../../node-bridge/runtime/controller.ts"
 import type { Notice } from "../../schema/protocol.ts"
 import { openHostBench } from "../support/host-bench.ts"
@@ -96,6 +99,17 @@ test("a run that lives on keeps its disk, and the next bridge tells of it", asyn
   await bench.controller.signal(run.run_id, "SIGUSR1")
   await waitFor("word of it", () => toldOf(run).length === 1)
   await waitFor("what df says", async () => (await bench.log(run)).some(({ text }) => / (99|100)% /.test(text)))
+  await bench.controller.remove(run.run_id)
+})
+
+test("what a live container has written is promised to it already, and offered once more", async () => {
+  const run = withDisk("fallocate -l 600M /f && echo written; sleep 100", 1024 * MIB)
+  await bench.up(run)
+  await waitFor("the file", async () => (await bench.log(run)).some(({ text }) => text.includes("written")))
+  const { freeBytes } = await spaceOf(bench.dir)
+  const live = (await diskCapacity(join(bench.dir, "state"), 1)) - promisable({ freeBytes }, 0, 1)
+  // Others write to the host's disk meanwhile.
+  expect(live).toBeGreaterThan(400 * MIB)
   await bench.controller.remove(run.run_id)
 })
 
