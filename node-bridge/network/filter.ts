@@ -2,9 +2,7 @@
  * The packet filter in the kernel, and what it must hold. The table is loaded by `nft` as a whole, in one transaction, at the
  * start of a bridge and when somebody else on the host took it away; elements of single runs change in-process.
  */
-import { constants } from "node:os"
 import type { RunId } from "../../schema/ids.ts"
-import { SystemCallError } from "../native/libc.ts"
 import { exec } from "../runtime/exec.ts"
 import type { Element } from "./elements.ts"
 import { difference } from "./elements.ts"
@@ -63,8 +61,8 @@ export class PacketFilter {
     this.#version += 1
     try {
       this.#socket.change(this.#table, gone, added)
-    } catch (error) {
-      if (!(error instanceof SystemCallError && error.errno === constants.errno.ENOENT)) throw error
+    } catch {
+      // The table is gone, or holds what we do not know of: made anew, it says what is held here and nothing else.
       await this.load()
     }
   }

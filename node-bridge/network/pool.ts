@@ -196,7 +196,7 @@ export class NamespacePool implements NetworkPool {
     if (this.#closed) return
     this.#closed = true
     if (this.#timer !== null) clearTimeout(this.#timer)
-    await this.#refilling
+    await this.#refilling?.catch(() => {}) // whoever asked for it has heard
     for (const held of this.#idle.splice(0)) this.#let(held)
     await this.#links.settled()
     const alone = this.#taken.size === 0

@@ -87,4 +87,15 @@ describe("a packet filter that somebody took away", () => {
     expect(await net.reaches(mine.netnsPath, bench.far.address, ECHO_PORT)).toBe(true)
     expect(await net.reaches(next.netnsPath, bench.near.address, ECHO_PORT)).toBe(true)
   })
+
+  it("is made anew when somebody put something into it that is in the way", async () => {
+    const { address } = await bench.place(A)
+    const table = tableName(createHash("sha256").update(`/test/network-restart/${process.pid}`).digest("hex"))
+    const [start, last] = /^(.*\.)(\d+)$/.exec(address ?? "")?.slice(1) ?? []
+    const others = Array.from({ length: 60 }, (_, i) => `${start}${Number(last) + 1 + i} : 0x7777`)
+    execFileSync("nft", ["add", "element", "inet", table, "tenants", `{ ${others.join(", ")} }`])
+    const next = await bench.place(A)
+    expect(await net.reaches(next.netnsPath, bench.near.address, ECHO_PORT)).toBe(true)
+    expect(execFileSync("nft", ["list", "table", "inet", table], { encoding: "utf8" })).not.toContain("0x00007777")
+  })
 })
