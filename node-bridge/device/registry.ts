@@ -171,12 +171,14 @@ export class DeviceRegistry {
     if (this.#timer !== null) clearTimeout(this.#timer)
     this.#timer = setTimeout(() => {
       this.#timer = null
-      this.#looking ??= this.#look().finally(() => {
-        this.#looking = null
-        this.#tell()
-        this.#update()
-        this.#lookIn(this.#lookEveryMs)
-      })
+      this.#looking ??= this.#look()
+        .catch((error: unknown) => this.#log.warn("could not look at the devices", { error: explain(error) }))
+        .finally(() => {
+          this.#looking = null
+          this.#tell()
+          this.#update()
+          this.#lookIn(this.#lookEveryMs)
+        })
     }, ms)
     this.#timer.unref()
   }

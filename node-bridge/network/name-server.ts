@@ -59,6 +59,8 @@ export class NameServer {
     datagrams.on("message", (packet, from) => void this.#byUdp(packet, from).catch(() => {}))
     // A client's refusal of an earlier answer may come back as an error of the socket.
     datagrams.on("error", () => {})
+    // A connection that could not be taken in, when no descriptor is left, say.
+    listener.on("error", () => {})
     listener.on("connection", (socket) => this.#connected(socket))
     this.#pruning = setInterval(() => this.#budget.prune(performance.now()), PRUNE_EVERY_MS)
     this.#pruning.unref()
