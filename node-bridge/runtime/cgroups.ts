@@ -11,9 +11,12 @@ import type { DiskIo } from "../../schema/container.ts"
 import { diskIoWrites, readDiskIo } from "./cgroup-io.ts"
 import type { CgroupLayout } from "./cgroup-layout.ts"
 
-/** conmon does nothing but copy output; a container that floods its log burns this much of one processor and no more. */
-const MONITOR_CPU_MICROSECONDS = 10_000
-const MONITOR_PERIOD_MICROSECONDS = 100_000
+/**
+ * conmon does nothing but copy output; a container that floods its log burns this much of one processor and no more. In
+ * periods this short some 800 KB is the most that is written before the log's pace is looked at; to tell of an end takes less.
+ */
+const MONITOR_CPU_MICROSECONDS = 2_000
+const MONITOR_PERIOD_MICROSECONDS = 20_000
 const MONITOR_PARENT = "/berth-monitors"
 
 /** Freezing waits for every task to stop; one in an uninterruptible call takes a moment. */

@@ -33,6 +33,7 @@ import { disksUnder } from "./disk-io.ts"
 import { readRecord, writeRecord } from "./host-record.ts"
 import type { HostRecord } from "./host-record.ts"
 import { rotateLog } from "./log-files.ts"
+import { letGoOn, LogPace } from "./log-pace.ts"
 import { readLog } from "./log-reader.ts"
 import { explainStartFailure } from "./messages.ts"
 import { RunObserver } from "./observer.ts"
@@ -94,6 +95,7 @@ export class OciController implements Controller {
   readonly #rotation: NodeJS.Timeout
   readonly #census = new NamespaceCensus()
   readonly #watch: IsolationWatch
+  readonly #logPace: LogPace
   readonly #closeParts: () => Promise<void>
 
   constructor(host: OciHost, closeParts: () => Promise<void>) {
@@ -104,6 +106,10 @@ export class OciController implements Controller {
     this.#observer = new RunObserver(host, (runId) => this.#prepared.has(runId))
     this.#rotation = setInterval(() => this.#rotateLogs(), ROTATE_EVERY_MS)
     this.#rotation.unref()
+    this.#logPace = new LogPace({
+      notice: (notice) => host.happenings.notice(notice),
+      beforeGo: (runId) => this.#rotateLog(runId),
+    })
     this.#watch = new IsolationWatch({
       look: (runId) => findDeviations(this.#lookAt(runId)),
       deviated: (runId, deviations) => this.#deviated(runId, deviations),
@@ -139,11 +145,12 @@ export class OciController implements Controller {
     const live: (HostRecord & { init: ProcessIdentity })[] = []
     for (const runId of await this.list()) {
       const record = readRecord(this.#paths(runId).record)
-      if (record?.init && record.boot_id === this.#on.bootId && isAlive(record.init)) {
+      if (record?.boot_id !== this.#on.bootId) continue
+      if (record.monitor) letGoOn(record.monitor) // first of all: what has ended is told by a monitor that runs
+      if (record.init && isAlive(record.init)) {
         live.push({ ...record, init: record.init })
         this.#on.parts.images.retain(record.image_digest, runId)
-        this.#watch.add(runId)
-        this.#on.diskWatch.add(runId, record.init)
+        this.#watchRun(runId, record)
         this.#on.devices.adopt(runId, record.devices)
       }
     }
@@ -215,8 +222,7 @@ export class OciController implements Controller {
       })
       const started_at_ms = Date.now()
       writeRecord(paths.record, { ...created, started_at_ms })
-      this.#watch.add(runId)
-      if (created.init !== null) this.#on.diskWatch.add(runId, created.init)
+      this.#watchRun(runId, created)
       return { started_at_ms, timings: watch.timings }
     } catch (error) {
       throw this.#asControllerError(error, "start_failed", "The host could not start the container.")
@@ -224,6 +230,14 @@ export class OciController implements Controller {
       letGo()
       this.#prepared.delete(runId) // started, or to be prepared anew
       letGoOfRoot(prepared) // the container's own mounts hold on
+    }
+  }
+
+  #watchRun(runId: RunId, { init, monitor, limits }: HostRecord): void {
+    this.#watch.add(runId)
+    if (init !== null) this.#on.diskWatch.add(runId, init)
+    if (init !== null && monitor !== null) {
+      this.#logPace.add(runId, { init, monitor, bytesPerSecond: limits.log_bytes_per_second })
     }
   }
 
@@ -323,6 +337,7 @@ export class OciController implements Controller {
   async release(runId: RunId): Promise<void> {
     const paths = this.#paths(runId)
     this.#watch.remove(runId)
+    this.#logPace.remove(runId)
     this.#census.forget(runId)
     this.#on.diskWatch.remove(runId)
     const prepared = this.#prepared.get(runId)
@@ -399,18 +414,23 @@ export class OciController implements Controller {
 
   #rotateLogs(): void {
     for (const name of readdirSync(this.#on.host.runsDir)) {
-      if (!isId("run", name)) continue
-      try {
-        rotateLog(this.#paths(name))
-      } catch (error) {
-        this.#on.log.warn("a log could not be rotated", { run: name, error: explain(error) })
-      }
+      // A stopped monitor is asked when it goes on: asked more than once, it could do it twice and lose what lies between.
+      if (isId("run", name) && !this.#logPace.waits(name)) this.#rotateLog(name)
+    }
+  }
+
+  #rotateLog(runId: RunId): void {
+    try {
+      rotateLog(this.#paths(runId))
+    } catch (error) {
+      this.#on.log.warn("a log could not be rotated", { run: runId, error: explain(error) })
     }
   }
 
   async close(): Promise<void> {
     clearInterval(this.#rotation)
     this.#watch.close()
+    this.#logPace.close()
     this.#observer.close()
     this.#on.diskWatch.close()
     for (const prepared of this.#prepared.values()) letGoOfRoot(prepared)

@@ -249,7 +249,9 @@ test("twenty starts at once all come up, and nothing of any is left", async () =
 test("a log over its limit is rotated without losing a line, and a cursor survives it", async () => {
   const lines = 200_000 // of about 100 bytes: two rotations and more
   const run = await bench.up(
-    bench.shell(`i=0; while [ $i -lt ${lines} ]; do echo "$i abcdefghijklmnopqrstuvwxyz abcdefghij"; i=$((i+1)); done`),
+    bench.shell(`i=0; while [ $i -lt ${lines} ]; do echo "$i abcdefghijklmnopqrstuvwxyz abcdefghij"; i=$((i+1)); done`, {
+      resources: { log_bytes_per_second: 8 * MIB },
+    }),
   )
   let next = 0
   let middle = ""
