@@ -136,8 +136,8 @@ const PRESENT = ["hosts", "hostname", "resolv.conf"]
 const HOST_BASE = 0x5000_0000 // of no tenant of any bench: ranges are given out from below
 const IDS = 65_536
 
-export function versionOf(program: "crun" | "runc" | "conmon"): string {
-  const first = execFileSync(program, ["--version"], { encoding: "utf8" }).split("\n")[0] ?? ""
+export function versionOf(name: "crun" | "runc" | "conmon"): string {
+  const first = execFileSync(name, ["--version"], { encoding: "utf8" }).split("\n")[0] ?? ""
   return first.replace("version ", "")
 }
 
