@@ -49,6 +49,8 @@ const LIMITING = ["cpu", "memory", "pids", "devices", "blkio", "freezer", ""]
 /** The runtime's process becomes the container's by exec, a moment after `running` is said; its filter is loaded just before. */
 const EXEC_WAIT_MS = 1_000
 const EXEC_LOOK_MS = 2
+/** Whose process is a runtime's so long after its start has a program of that name: nobody else's look waits for it. */
+const EXEC_LATEST_MS = 10_000
 /** A runtime runs from a sealed copy of itself, which the container's root does not reach: the kernel names it "/" then. */
 const RUNTIME_PROGRAM = /^\/$|^\/memfd:|\/(crun|runc)$/
 
@@ -98,6 +100,7 @@ const idRangeOf = (record: HostRecord) => ({ hostBase: record.host_base, size: I
 /** Bounded: what is still the runtime after that is read as it is. */
 async function untilExec({ init, record }: LookInput): Promise<void> {
   if (record.profile === "sandboxed") return // its process stays the runtime's own
+  if (record.started_at_ms !== null && Date.now() - record.started_at_ms > EXEC_LATEST_MS) return
   const until = performance.now() + EXEC_WAIT_MS
   while (RUNTIME_PROGRAM.test(readlinkSync(`/proc/${init.pid}/exe`)) && performance.now() < until) await delay(EXEC_LOOK_MS)
 }

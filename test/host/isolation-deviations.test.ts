@@ -1,12 +1,12 @@
 /** Fences taken away from outside, on live containers: each is seen, told once, and named. */
 import { execFileSync, spawn } from "node:child_process"
-import { readFileSync, writeFileSync } from "node:fs"
+import { readFileSync, readlinkSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest"
 import type { Notice } from "../../schema/protocol.ts"
 import { NamespaceCensus, namespacesOf } from "../../node-bridge/isolation/census.ts"
 import { parseCgroupLayout } from "../../node-bridge/runtime/cgroup-layout.ts"
-import { readRecord } from "../../node-bridge/runtime/host-record.ts"
+import { readRecord, writeRecord } from "../../node-bridge/runtime/host-record.ts"
 import { identify } from "../../node-bridge/runtime/process-identity.ts"
 import type { RunId } from "../../schema/ids.ts"
 import { anId } from "../support/assignments.ts"
@@ -89,6 +89,19 @@ test.each<[string, (run: Live) => void, string]>([
   const { deviations, verdict } = await bench.controller.isolation(run.runId)
   expect([verdict, deviations.join("; ")]).toEqual(["deviates", expect.stringContaining(sentence)])
   process.kill(run.pid, "SIGKILL") // one that left its cgroup is not killed with it
+})
+
+test("a program that has a runtime's name is not waited for", async () => {
+  const script = "cp /bin/busybox /tmp/crun; ln -s crun /tmp/sleep; exec /tmp/sleep 100"
+  const { run_id } = await bench.up(bench.shell(script))
+  onTestFinished(() => bench.controller.remove(run_id))
+  const { record: file } = bench.paths(run_id)
+  const record = readRecord(file)
+  await waitFor("the program", () => readlinkSync(`/proc/${record?.init?.pid}/exe`) === "/tmp/crun")
+  if (record) writeRecord(file, { ...record, started_at_ms: Date.now() - 60_000 })
+  const began = performance.now()
+  expect((await bench.controller.isolation(run_id)).deviations).toEqual([])
+  expect(performance.now() - began).toBeLessThan(900)
 })
 
 test("what deviates is told once, until something else does", async () => {
