@@ -93,13 +93,16 @@ export type AcceleratorRequest = z.infer<typeof AcceleratorRequest>
 
 const rate = (what: string) => z.int().min(1).max(Number.MAX_SAFE_INTEGER).optional().meta({ description: what })
 
+/** The kernel keeps it in 32 bits, of which the greatest number says that there is no limit. */
+const operations = z.int().min(1).max(0xffff_fffe).optional().meta({ description: "Absent: no limit." })
+
 /** Limits on the disk behind the container's root. On cgroup v1 they hold for direct and synced I/O only; `warnings` says so. */
 export const DiskIo = z
   .strictObject({
     read_bytes_per_second: rate("Absent: no limit."),
     write_bytes_per_second: rate("Absent: no limit."),
-    read_operations_per_second: rate("Absent: no limit."),
-    write_operations_per_second: rate("Absent: no limit."),
+    read_operations_per_second: operations,
+    write_operations_per_second: operations,
     weight: z.int().min(1).max(1000).optional().meta({
       description: "Share under contention; 100 is usual. Only nodes whose disk scheduler weighs take such a container.",
     }),

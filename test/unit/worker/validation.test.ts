@@ -33,6 +33,11 @@ describe("a request is checked as a whole", () => {
     ])
   })
 
+  it("refuses more disk operations than the kernel can count", () => {
+    const body = { image: "a", resources: { io: { read_operations_per_second: 2 ** 32 - 1 } } }
+    expect(pointers(refusal({ body: ContainerCreate }, { body }))).toEqual(["/resources/io/read_operations_per_second"])
+  })
+
   it("says that a field is missing", () => {
     expect(refusal({ body: ContainerCreate }, { body: {} }).errors).toEqual([{ pointer: "/image", message: "is needed: string" }])
   })
