@@ -188,8 +188,8 @@ describe("a device that was granted", () => {
 })
 
 describe("a hook", () => {
-  it("that the operator allows runs before the process starts, with nothing of the image's environment", async () => {
-    // CVE-2025-23266: a library of the image's that its environment has every program load.
+  it("that the operator allows runs before the process starts, with nothing of the image's environment (CVE-2025-23266)", async () => {
+    // A library of the image's that its environment has every program load.
     const evil = join(bench.dir, "image", "evil.so")
     buildProbe("preload", evil, ["-shared", "-fPIC"])
     const canary = join(dir, "canary")

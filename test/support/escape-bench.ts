@@ -229,16 +229,6 @@ function removeCgroup(path: string): void {
   rmdirSync(path)
 }
 
-/** A program of the image's that is one C text, made without libraries. */
-export function program(root: string, path: string, source: string, options: readonly string[] = ["-static"]): void {
-  const target = join(root, path)
-  mkdirSync(join(target, ".."), { recursive: true })
-  execFileSync("gcc", [...options, "-O1", "-w", "-x", "c", "-o", target, "-"], {
-    input: source,
-    stdio: ["pipe", "ignore", "inherit"],
-  })
-}
-
 /** Tools of the host's as targets are copies: what an escape overwrites is the test's. */
 export function copyOf(dir: string, file: string): string {
   const copy = join(mkdtempSync(join(dir, "copy-")), "program")

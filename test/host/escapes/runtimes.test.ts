@@ -1,40 +1,38 @@
 /**
  * Escapes that were found in container runtimes and monitors, each tried against a container of ours under both runtimes, and
- * then against the same `config.json` with the fence that stops it taken away. Where a release has its own mend the counter-proof
- * expects what the release is known to do, so a newer one does not make these tests fail.
+ * then against the same `config.json` with the fence that stops it taken away. This file: programs, sockets, descriptors and
+ * rights; `runtime-mounts.test.ts`: what a runtime mounts and finds in an image.
  */
 import { execFileSync, spawnSync } from "node:child_process"
 import {
-  closeSync, copyFileSync, existsSync, lstatSync, mkdirSync, openSync, readFileSync, readSync, rmSync, symlinkSync, unlinkSync, writeFileSync,
-} from "node:fs" // prettier-ignore
+  closeSync,
+  copyFileSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs"
 import { createServer } from "node:net"
 import { join } from "node:path"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
-import { knownVulnerabilities } from "../../../schema/vulnerabilities.ts"
-import { copyOf, openEscapeBench, versionOf } from "../../support/escape-bench.ts"
-import type { BareRuntime, EscapeBench } from "../../support/escape-bench.ts"
+import { copyOf, openEscapeBench } from "../../support/escape-bench.ts"
+import { isKnown, openOurs, RUNTIMES, VERSIONS } from "../../support/escape-ours.ts"
+import type { AllOurs } from "../../support/escape-ours.ts"
 import { openHostBench } from "../../support/host-bench.ts"
-import type { HostBench } from "../../support/host-bench.ts"
-import { findTools } from "../../../node-bridge/runtime/tools.ts"
 import { buildProbe } from "../../support/probes.ts"
 import { waitFor } from "../../support/wait-for.ts"
 
-const RUNTIMES = ["crun", "runc"] as const
-const VERSIONS = { crun: versionOf("crun"), runc: versionOf("runc") }
-const isKnown = (runtime: BareRuntime, id: string) =>
-  knownVulnerabilities({ [runtime]: VERSIONS[runtime] }).some((known) => known.id === id)
-
-const escape: EscapeBench = openEscapeBench()
+const escape = openEscapeBench()
 const { dir } = escape
-const FILE_OF_PROC = "/proc/sys/kernel/domainname" // of the container's own UTS namespace: harmless, and read-only to it
-const made = join(dir, "made")
 const secret = join(dir, "secret")
 writeFileSync(secret, "a secret of the host")
+/** The loader's place and system calls are those of one architecture. */
+const X64 = process.arch === "x64"
 
-const inDev = (name: string, target: string) => (root: string) => {
-  mkdirSync(join(root, "dev"), { recursive: true })
-  symlinkSync(target, join(root, "dev", name))
-}
 /** Whatever looks dynamic in this image runs the attacker's loader; the runtime's own program is one. */
 function withLoader(root: string): void {
   mkdirSync(join(root, "lib64"))
@@ -49,64 +47,43 @@ function withAble(root: string): void {
   copyFileSync(join(root, "bin/busybox"), file)
   execFileSync("setcap", ["cap_kill+ei", file])
 }
-/** Links for the runtime to write through, to a file of the image's. */
-function withLoot(root: string): void {
-  inDev("null", "/loot")(root)
-  mkdirSync(join(root, "proc/sys/kernel"), { recursive: true })
-  symlinkSync("/loot", join(root, FILE_OF_PROC))
-  writeFileSync(join(root, "loot"), "")
-}
 
-/** Ours, with a copy of the runtime as its program and an image that tries everything at once. */
-const ours = new Map<BareRuntime, { readonly bench: HostBench; readonly copy: string }>()
+let ours: AllOurs
 beforeAll(async () => {
-  for (const runtime of RUNTIMES) {
-    const copy = copyOf(dir, findTools({}).paths[runtime])
-    const bench = await openHostBench({ runtime, tools: { [runtime]: copy } })
-    const root = join(bench.dir, "image")
-    withLoader(root)
+  ours = await openOurs(dir, (root) => {
+    if (X64) withLoader(root)
     withAbstract(root)
-    inDev("null", FILE_OF_PROC)(root)
-    inDev("console", made)(root)
-    mkdirSync(join(root, "proc/sys/kernel"), { recursive: true })
-    symlinkSync("/loot", join(root, FILE_OF_PROC))
-    ours.set(runtime, { bench, copy })
-  }
+  })
 })
 afterAll(async () => {
-  for (const { bench } of ours.values()) await bench.close()
+  await ours.close()
   escape.close()
 })
 
-function our(runtime: BareRuntime) {
-  const one = ours.get(runtime)
-  if (one === undefined) throw new Error(`no bench for ${runtime}`)
-  return one
-}
-const through = (runtime: BareRuntime, script: string, spec = {}) =>
-  our(runtime).bench.through(our(runtime).bench.shell(script, spec))
-
-describe.runIf(process.arch === "x64").each(RUNTIMES)("CVE-2019-5736, %s overwritten through /proc/self/exe,", (runtime) => {
+describe.runIf(X64).each(RUNTIMES)("CVE-2019-5736, %s overwritten through /proc/self/exe,", (runtime) => {
   test("fails: it runs from a copy that nobody can write, and it is not the tenant's", async () => {
-    const { copy } = our(runtime)
+    const { copy } = ours.of(runtime)
     const before = readFileSync(copy)
-    const { text, outcome } = await through(runtime, "", { command: ["/proc/self/exe"] })
+    const { text, outcome } = await ours.through(runtime, "", { command: ["/proc/self/exe"] })
     expect(text).toBe(runtime === "crun" ? "refused: Operation not permitted" : "refused: Permission denied")
     expect(outcome.exit.code).toBe(1)
     expect(readFileSync(copy).equals(before)).toBe(true)
-    expect((await through(runtime, "echo runs on")).text).toBe("runs on")
+    expect((await ours.through(runtime, "echo runs on")).text).toBe("runs on")
   })
+})
 
-  /** Where the copy is not made, for crun believes that it was: runc looks closer. */
-  test.runIf(runtime === "crun").each([
-    { without: [], sealed: false, says: /^refused: Permission denied$/ },
-    { without: ["user namespace"], sealed: true, says: /^refused: (Read-only file system|Operation not permitted)$/ },
-    { without: ["user namespace"], sealed: false, says: /^overwritten$/ },
-  ] as const)("with the copy: $sealed, and without: $without, it says $says", async ({ without, sealed, says }) => {
-    const copy = copyOf(dir, our(runtime).copy)
+/** Where the copy is not made, for crun believes that it was: runc looks closer. */
+test.runIf(X64).each([
+  { without: [], sealed: false, says: /^refused: Permission denied$/ },
+  { without: ["user namespace"], sealed: true, says: /^refused: (Read-only file system|Operation not permitted)$/ },
+  { without: ["user namespace"], sealed: false, says: /^overwritten$/ },
+] as const)(
+  "CVE-2019-5736, crun, with the copy: $sealed, and without: $without, it says $says",
+  async ({ without, sealed, says }) => {
+    const copy = copyOf(dir, ours.of("crun").copy)
     const fd = openSync(copy, "r")
     if (!sealed) unlinkSync(copy) // a program without a name passes for one that was copied
-    const { text } = await escape.run(runtime, "", {
+    const { text } = await escape.run("crun", "", {
       without,
       image: withLoader,
       spec: { command: ["/proc/self/exe"] },
@@ -119,8 +96,8 @@ describe.runIf(process.arch === "x64").each(RUNTIMES)("CVE-2019-5736, %s overwri
     closeSync(fd)
     expect(text).toMatch(says)
     expect(head.toString("latin1") === "overwritten").toBe(text === "overwritten")
-  })
-})
+  },
+)
 
 describe("CVE-2020-15257, a socket of the host in the abstract name space,", () => {
   const name = `berth-escape-${process.pid}`
@@ -129,7 +106,7 @@ describe("CVE-2020-15257, a socket of the host in the abstract name space,", () 
   afterAll(() => void server.close())
 
   test.each(RUNTIMES)("is not there under %s, and is without a network namespace", async (runtime) => {
-    expect((await through(runtime, `abstract ${name}`)).text).toBe("refused: Connection refused")
+    expect((await ours.through(runtime, `abstract ${name}`)).text).toBe("refused: Connection refused")
     const said = await escape.run(runtime, `abstract ${name}`, { without: ["network namespace"], image: withAbstract })
     expect(said.text).toBe("spoken by the host")
   })
@@ -155,7 +132,7 @@ describe("CVE-2022-0492, a program of the host's named as a cgroup's release age
   beforeAll(() => writeFileSync(agent, `#!/bin/sh\necho escaped > ${proof}\n`, { mode: 0o755 }))
 
   test.each(RUNTIMES)("never runs under %s: no hierarchy can be mounted", async (runtime) => {
-    const { text } = await through(runtime, script)
+    const { text } = await ours.through(runtime, script)
     expect(text).toMatch(/permission denied|not permitted/i)
     expect(existsSync(proof)).toBe(false)
   })
@@ -179,7 +156,7 @@ describe.each(RUNTIMES)(`CVE-2022-27650 (crun) and CVE-2022-29162 (runc), inheri
   const look = "busybox-able grep CapEff /proc/self/status"
 
   test("there are none, so a file has nobody to hand them to", async () => {
-    const { text } = await through(runtime, "grep -E 'CapInh|NoNewPrivs' /proc/self/status", { user: "web" })
+    const { text } = await ours.through(runtime, "grep -E 'CapInh|NoNewPrivs' /proc/self/status", { user: "web" })
     expect(text).toMatch(/^CapInh:\s+0{16}\nNoNewPrivs:\s+1$/)
   })
 
@@ -208,14 +185,14 @@ describe("CVE-2024-21626, a working directory that is a descriptor of the host's
   test.each(RUNTIMES)("leads nowhere under %s: none is open when the runtime starts", async (runtime) => {
     const said = await Promise.all(
       numbers.map((number) =>
-        through(runtime, script, { workdir: `/proc/self/fd/${number}` }).then(
+        ours.through(runtime, script, { workdir: `/proc/self/fd/${number}` }).then(
           ({ text }) => text,
           (error: unknown) => String(error),
         ),
       ),
     )
     expect(said.filter((text) => text.includes(readFileSync(secret, "utf8")))).toEqual([])
-    const { text } = await through(runtime, "for fd in /proc/self/fd/*; do echo $fd; done")
+    const { text } = await ours.through(runtime, "for fd in /proc/self/fd/*; do echo $fd; done")
     expect(text.split("\n").length).toBeLessThanOrEqual(4) // the three, and that of the folder being read
   })
 
@@ -228,102 +205,6 @@ describe("CVE-2024-21626, a working directory that is a descriptor of the host's
     // crun looks from 1.14.1 on, Debian's runc 1.1.5 as runc 1.1.12 does.
     const looks = runtime === "runc" || !/ 1\.(\d|1[0-3])(\.|$)/.test(VERSIONS.crun)
     expect(text).toMatch(looks ? /outside of (the )?container|working directory/ : /a secret of the host/)
-  })
-})
-
-describe("what the runtime finds in /dev", () => {
-  const DEVPTS = {
-    destination: "/dev/pts",
-    type: "devpts",
-    source: "devpts",
-    options: ["newinstance", "ptmxmode=0666", "mode=0620"],
-  }
-  const look =
-    "ls -l /dev/null /dev/console; grep -E 'domainname|console' /proc/self/mountinfo; echo evil > /proc/interrupts; exit 3"
-
-  test.each(RUNTIMES)(
-    "is of its own making under %s (CVE-2025-31133, CVE-2025-52565, CVE-2026-88264, CVE-2026-88265)",
-    async (runtime) => {
-      const { text, outcome } = await through(runtime, look, { tty: true })
-      expect(outcome.exit.code).toBe(3)
-      expect(text).toMatch(/crw-rw-rw-.* 1, +3 .*\/dev\/null/)
-      expect(text).toMatch(/crw--w----.* 136, +\d+ .*\/dev\/console/)
-      expect(text).not.toContain("domainname")
-      expect(existsSync(made)).toBe(false)
-    },
-  )
-
-  /** The masked path shows, and lets be written, what the link leads to; where it leads to the path itself there is no mask. */
-  test.each([
-    { target: "/proc/interrupts", also: [], script: "head -n 1 /proc/interrupts > /found", found: /CPU0/ },
-    {
-      target: FILE_OF_PROC,
-      also: ["read-only paths"],
-      script: `echo evil > /proc/interrupts; cat ${FILE_OF_PROC} > /found`,
-      found: /^evil$/m,
-    },
-  ] as const)(`without it, ${VERSIONS.runc} masks with what /dev/null links to: $target (CVE-2025-31133)`, async (given) => {
-    const without = ["own /dev", "user namespace", ...given.also] as const
-    const bare = escape.start("runc", given.script, { without, image: inDev("null", given.target) })
-    await bare.ended
-    const found = join(bare.bundle, "root/found")
-    expect(given.found.test(existsSync(found) ? readFileSync(found, "utf8") : "")).toBe(isKnown("runc", "CVE-2025-31133"))
-  })
-
-  test.each(RUNTIMES)("without it, %s mounts the console where the image says (CVE-2025-52565)", async (runtime) => {
-    const { text } = await escape.run(runtime, look, {
-      without: ["own /dev", "user namespace"],
-      spec: { tty: true },
-      image: inDev("console", FILE_OF_PROC),
-      change: (spec) => (spec.mounts = [...spec.mounts, DEVPTS]),
-    })
-    const turned = runtime === "runc" ? isKnown("runc", "CVE-2025-52565") : isKnown("crun", "CVE-2026-88264")
-    expect(/ \/proc\/sys\/kernel\/domainname .* devpts /.test(text)).toBe(turned)
-  })
-
-  test(`without it, crun makes a file of root's on the host (CVE-2026-88264): ${VERSIONS.crun}`, async () => {
-    for (const kept of [true, false]) {
-      const without = kept ? (["own /dev"] as const) : (["own /dev", "user namespace"] as const)
-      await escape.run("crun", "true", { without, spec: { tty: true }, image: inDev("console", made) })
-      expect(existsSync(made)).toBe(!kept && isKnown("crun", "CVE-2026-88264"))
-    }
-    rmSync(made, { force: true })
-  })
-
-  test(`without it, crun takes what /dev/null links to for standard input (CVE-2026-88265): ${VERSIONS.crun}`, async () => {
-    const script = "ls -l /proc/self/fd > /found"
-    const bare = escape.start("crun", script, { without: ["own /dev", "user namespace"], image: withLoot })
-    await bare.ended
-    const found = readFileSync(join(bare.bundle, "root/found"), "utf8")
-    expect(/ -> \/loot$/m.test(found)).toBe(isKnown("crun", "CVE-2026-88265"))
-  })
-})
-
-describe("CVE-2025-52881, the runtime's own writes to /proc sent elsewhere,", () => {
-  const sysctl = { "kernel.domainname": "written by the runtime" }
-
-  test.each(RUNTIMES)("has nothing to send under %s: it is told to write none, over a /proc of its own", async (runtime) => {
-    const { bench } = our(runtime)
-    const run = await bench.up(bench.shell("sleep 100"))
-    const config = JSON.parse(readFileSync(bench.paths(run.run_id).config, "utf8")) as {
-      mounts: { destination: string; type: string }[]
-      linux: object
-      process: object
-    }
-    expect(Object.keys({ ...config.linux, ...config.process })).not.toEqual(
-      expect.arrayContaining([expect.stringMatching(/sysctl|apparmorProfile|selinuxLabel|mountLabel/)]),
-    )
-    expect(config.mounts.filter(({ destination }) => /^\/proc(\/|$)/.test(destination))).toMatchObject([{ type: "proc" }])
-    const { text } = await through(runtime, `cat ${FILE_OF_PROC}; ls /loot 2>&1`)
-    expect(text).toMatch(/^\(none\)\nls: \/loot: No such file/)
-  })
-
-  test(`would go where the image's /proc leads: ${VERSIONS.runc}`, async () => {
-    const without = ["own /proc", "user namespace"] as const
-    const bare = escape.start("runc", "true", { without, image: withLoot, change: (spec) => (spec.linux.sysctl = sysctl) })
-    await bare.ended
-    const loot = readFileSync(join(bare.bundle, "root/loot"), "utf8")
-    expect(loot).toBe(isKnown("runc", "CVE-2025-52881") ? "written by the runtime" : "")
   })
 })
 
