@@ -10,7 +10,8 @@
  * Each is a copy of one that is made once and held: unmounting, and taking a namespace down, wait for a grace period of the
  * kernel, a millisecond each in which nothing else of the bridge goes on.
  */
-import { closeSync, constants, openSync } from "node:fs"
+import { chmodSync, closeSync, constants, openSync } from "node:fs"
+import { makeNode } from "../native/files.ts"
 import { CLONE_NEWNET, CLONE_NEWNS, fchdir, MOUNT, mount, setns, umount, unshare } from "../native/libc.ts"
 import { makeDeviceNodes } from "./device-nodes.ts"
 import type { DeviceNodes } from "./device-nodes.ts"
@@ -44,6 +45,7 @@ export class CreateNamespaces {
     this.#pattern = this.#excursion(copy, () => {
       mount("none", "/", null, MOUNT.SLAVE | MOUNT.REC, null)
       if (hidden !== null) umount(hidden)
+      replaceNull()
       return openSync("/proc/thread-self/ns/mnt", "r")
     })
   }
@@ -102,6 +104,22 @@ export class CreateNamespaces {
 
 /** The calling thread goes on in a copy of the mount namespace that it is in. */
 const copy = () => unshare(CLONE_NEWNS)
+
+/** Any directory that every host has; it is covered for a moment, in the pattern alone. */
+const SCRATCH = "/tmp"
+
+/**
+ * Runtimes make what they get as standard input the property of whom the container runs as (runsc: the host's `nobody`), who may
+ * then close it to all others. That is /dev/null: here it is a node of the pattern's own, and the host's keeps its owner.
+ */
+function replaceNull(): void {
+  mount("tmpfs", SCRATCH, "tmpfs", MOUNT.NOSUID | MOUNT.NOEXEC, "size=64k,mode=755")
+  const node = `${SCRATCH}/null`
+  makeNode(node, "c", 1, 3)
+  chmodSync(node, 0o666)
+  mount(node, "/dev/null", null, MOUNT.BIND, null)
+  umount(SCRATCH)
+}
 
 function mountRoot({ lower, dir, root }: RootLayout): void {
   // Through a descriptor: a comma or colon in the directory's name cannot become a mount option.

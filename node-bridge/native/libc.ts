@@ -74,7 +74,7 @@ export function namespaceOwner(fd: number): number {
 export const fchdir = (fd: number) => void checked("fchdir", raw.fchdir(fd))
 
 /** MS_* of mount(2). */
-export const MOUNT = { RDONLY: 0x1, NOSUID: 0x2, NODEV: 0x4, NOEXEC: 0x8, REC: 0x4000, SLAVE: 0x80000 } as const
+export const MOUNT = { RDONLY: 0x1, NOSUID: 0x2, NODEV: 0x4, NOEXEC: 0x8, BIND: 0x1000, REC: 0x4000, SLAVE: 0x80000 } as const
 
 /** Mounts in the calling thread's mount namespace. */
 export const mount = (source: string, target: string, type: string | null, flags: number, data: string | null) =>

@@ -1,6 +1,6 @@
 /** The mount namespace that a container is created in, made and left by this very thread. */
 import { execFileSync } from "node:child_process"
-import { chmodSync, closeSync, mkdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from "node:fs"
+import { chmodSync, closeSync, mkdirSync, readFileSync, readlinkSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { afterEach, beforeEach, expect, test } from "vitest"
 import { CreateNamespaces } from "../../node-bridge/mount/create-namespaces.ts"
@@ -48,6 +48,14 @@ test("shows the container's root and its network's interfaces, and the host sees
   expect(readFileSync(join(dir, "upper", "new"), "utf8")).toBe("")
   expect(() => readFileSync(join(dir, "root", "greeting"))).toThrow(/ENOENT/)
   closeSync(lower)
+})
+
+test("has a /dev/null of its own, which a runtime may give away", () => {
+  const host = statSync("/dev/null", { bigint: true })
+  const own = inside(layout, "sh", "-c", "echo gone > /dev/null && stat -c '%t:%T %a %d' /dev/null")
+  expect(own).toMatch(/^1:3 666 \d+$/m)
+  expect(own.trim().split(" ")[2]).not.toBe(String(host.dev))
+  expect(inside(layout, "stat", "-c", "%d", "/tmp").trim()).toBe(String(statSync("/tmp").dev))
 })
 
 test("one that cannot be made throws, and the thread is where it was", () => {

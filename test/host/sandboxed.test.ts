@@ -1,6 +1,6 @@
 /** The same seam over runsc: containers on a kernel of their own, beside hardened ones of the same bridge. */
 import { execFileSync } from "node:child_process"
-import { existsSync, readdirSync, readFileSync } from "node:fs"
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs"
 import { join } from "node:path"
 import { afterAll, beforeAll, expect, test } from "vitest"
 import { Isolation } from "../../schema/isolation.ts"
@@ -58,6 +58,15 @@ test("what the host enforces around it is what the profile promises", async () =
   expect(read.namespaces["pid"]?.shared_with).toBe("host")
   expect(read.namespaces["network"]?.shared_with).toBe("nobody")
   expect(read.devices).toEqual([])
+})
+
+test("the host's /dev/null stays as it is, though runsc gives its standard input to the user it runs as", async () => {
+  const before = statSync("/dev/null")
+  await bench.through(sandboxed("echo gone > /dev/null"))
+  await bench.through(bench.shell("echo gone > /dev/null"))
+  const { uid, gid, mode } = statSync("/dev/null")
+  expect({ uid, gid, mode }).toEqual({ uid: before.uid, gid: before.gid, mode: before.mode })
+  expect([uid, gid]).not.toContain(65_534)
 })
 
 test("its disk ends where its quota does", async () => {
