@@ -180,6 +180,16 @@ test("the files that the bridge puts into /etc cannot be changed, moved or repla
   expect(Object.values(answersIn(own))).toEqual(["ok", "ok", "ok"])
 })
 
+test("another's keys and shared memory are found by its own user and in its own namespaces alone", async () => {
+  const key = (await probe.pastTheFilter(alice, "keep")).trim()
+  expect(Number(key)).toBeGreaterThan(0)
+  const look = ["find", key]
+  expect(answersIn(await probe.pastTheFilter(alice, ...look))).toEqual({ key: "ok", memory: "ok", file: "ok" })
+  expect(answersIn(await probe.inside(alice, ...look))).toEqual({ key: "EPERM", memory: "ENOENT", file: "ENOENT" })
+  expect(answersIn(await probe.inside(mallory, ...look))).toEqual({ key: "EPERM", memory: "ENOENT", file: "ENOENT" })
+  expect(answersIn(await probe.pastTheFilter(mallory, ...look))).toEqual({ key: "EACCES", memory: "ENOENT", file: "ENOENT" })
+})
+
 test("what is typed into a container's terminal is read in that container alone", async () => {
   const typing = bench.shell("escape type 'typed\n'; head -n 1; tty", { tty: true })
   const { text } = await bench.through(typing)
