@@ -11,10 +11,11 @@ import { Fault } from "./faults.ts"
 
 const FOLDER = join(import.meta.dirname, "../test/bench")
 
-const USAGE = `Usage: npm run bench -- NAME [--json] [--rounds N] [--peers-only]
+const USAGE = `Usage: npm run bench -- NAME [--json] [--rounds N] [--count N] [--peers-only]
 
   --json        print the result as JSON; progress goes to standard error either way
   --rounds N    how often each contender is measured
+  --count N     how many containers, where a bench is about many
   --peers-only  measure what Berth is compared with, without Berth
 
 The exit code is 1 when a bar is missed. To pipe the JSON: npm run --silent bench -- NAME --json. Benches:
@@ -33,12 +34,22 @@ async function main(): Promise<number> {
   const bench = await benchNamed(name)
   const rounds = values.rounds === undefined ? bench.rounds : Number(values.rounds)
   if (!Number.isInteger(rounds) || rounds < 1) throw new Fault(`--rounds takes a number from 1 on, not “${values.rounds}”.`)
+  const count = values.count === undefined ? undefined : Number(values.count)
+  if (count !== undefined && (!Number.isInteger(count) || count < 1))
+    throw new Fault(`--count takes a number from 1 on, not “${values.count}”.`)
   if (process.getuid?.() !== 0) throw new Fault("The benches run containers, which needs root: run them as root, or with sudo.")
 
   const scratch = await mkdtemp(join(tmpdir(), "berth-bench-"))
   await chmod(scratch, 0o755) // containers' root ids are strangers here, and must reach their root folder
   try {
-    const report = await measure(name, bench, { rounds, scratch, peersOnly: values["peers-only"], signal: interruption(), say })
+    const report = await measure(name, bench, {
+      rounds,
+      count,
+      scratch,
+      peersOnly: values["peers-only"],
+      signal: interruption(),
+      say,
+    })
     process.stdout.write(`${values.json ? toJson(report) : `\n${toText(report)}`}\n`)
     return report.rows.some(missesItsBar) ? 1 : 0
   } finally {
@@ -80,6 +91,7 @@ function readArguments() {
       options: {
         json: { type: "boolean", default: false },
         rounds: { type: "string" },
+        count: { type: "string" },
         "peers-only": { type: "boolean", default: false },
         help: { type: "boolean", default: false },
       },

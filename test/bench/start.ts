@@ -5,7 +5,8 @@ import type { Timings } from "../../schema/protocol.ts"
 import { bareCrun } from "./contenders/bare-crun.ts"
 import { berthBurst, berthCreate, typicalTrail } from "./contenders/berth.ts"
 import { dockerApi, dockerBurst, dockerRun } from "./contenders/docker-run.ts"
-import { type Dockerd, findDockerd, loadImage, startDockerd } from "./contenders/dockerd.ts"
+import { dockerOrNote } from "./contenders/docker-beside.ts"
+import type { Dockerd } from "./contenders/dockerd.ts"
 import { initSwarm, swarmService } from "./contenders/swarm.ts"
 import { makeWorkload, type Workload } from "./contenders/workload.ts"
 import type { Bench, BenchContext, Contender } from "./harness/bench.ts"
@@ -37,7 +38,7 @@ export const bench: Bench = {
     const state = join(context.scratch, "state")
     const workload = await makeWorkload(layoutOf(state).images, join(context.scratch, "workload"))
 
-    const dockerd = await dockerOrNote(context, cleanup, workload, notes)
+    const dockerd = await dockerOrNote(context, cleanup, workload.archive, notes)
     const crun = await bareCrun(join(context.scratch, "crun"), "crun", workload.rootDir)
     cleanup.defer(() => crun.tidy().catch(() => {})) // nothing to delete when its turn was over
     const swarm = dockerd && (await swarmOrNote(dockerd, workload, notes))
@@ -77,32 +78,6 @@ async function startOurs(context: BenchContext, state: string, cleanup: AsyncDis
   })
   cleanup.defer(() => platform.stop())
   return platform
-}
-
-async function dockerOrNote(
-  context: BenchContext,
-  cleanup: AsyncDisposableStack,
-  workload: Workload,
-  notes: string[],
-): Promise<Dockerd | undefined> {
-  const program = await findDockerd()
-  if (program === null) {
-    notes.push("not compared with Docker and Swarm: dockerd is not installed (apt-get install --no-install-recommends docker.io)")
-    return undefined
-  }
-  try {
-    context.say("starting a Docker daemon of our own")
-    const dockerd = await startDockerd(program, join(context.scratch, "docker"))
-    cleanup.defer(() => dockerd.stop())
-    await loadImage(dockerd, workload.archive)
-    notes.push(
-      "Docker runs as a daemon of the bench's own, with its defaults, in network, mount and process namespaces of its own",
-    )
-    return dockerd
-  } catch (error) {
-    notes.push(`not compared with Docker and Swarm: ${messageOf(error)}`)
-    return undefined
-  }
 }
 
 async function swarmOrNote(dockerd: Dockerd, workload: Workload, notes: string[]): Promise<Contender | undefined> {

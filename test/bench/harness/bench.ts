@@ -4,6 +4,8 @@ import type { Row } from "./report.ts"
 export interface BenchContext {
   /** How often each contender is measured, after one round that does not count. */
   readonly rounds: number
+  /** How many containers, where a bench is about many; undefined for its own number. */
+  readonly count: number | undefined
   /** A folder of this run's own, deleted at its end. */
   readonly scratch: string
   /** Measure the others alone. */
