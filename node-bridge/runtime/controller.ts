@@ -111,3 +111,5 @@ export interface Controller {
   /** Closes what this process holds; running containers are left as they are. */
   close(): Promise<void>
 }
+
+export const notRunning = () => new ControllerError("not_running", "The container is not running.")

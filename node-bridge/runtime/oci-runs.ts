@@ -5,8 +5,7 @@
  * a process cannot leave behind: descriptors of prepared runs. So a bridge that starts on the state of a dead one knows as
  * much as the dead one did.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs"
-import { join } from "node:path"
+import { existsSync, mkdirSync, readdirSync, rmSync } from "node:fs"
 import type { Network, Profile, SignalName } from "../../schema/container.ts"
 import { SIGNALS } from "../../schema/container.ts"
 import { isId } from "../../schema/ids.ts"
@@ -14,54 +13,31 @@ import type { RunId } from "../../schema/ids.ts"
 import type { Isolation } from "../../schema/isolation.ts"
 import type { Device, ProfileOffer } from "../../schema/node.ts"
 import type { Assignment, Condition, LogEntry, LogOptions } from "../../schema/protocol.ts"
-import { NamespaceCensus } from "../isolation/census.ts"
-import { findDeviations, readIsolation } from "../isolation/read-out.ts"
-import type { LookInput } from "../isolation/read-out.ts"
-import { IsolationWatch } from "../isolation/watch.ts"
-import type { IsolationWatchOptions } from "../isolation/watch.ts"
-import type { Log } from "../log.ts"
 import { explain } from "../log.ts"
-import type { DiskWatch } from "../disk/watch.ts"
-import { runHooks } from "../device/hooks.ts"
-import type { DeviceRegistry } from "../device/registry.ts"
 import type { CreateNamespaces } from "../mount/create-namespaces.ts"
-import { createUnderConmon } from "./conmon.ts"
-import { ControllerError } from "./controller.ts"
+import { ControllerError, notRunning } from "./controller.ts"
 import type { Controller, HostListener, Inspection, Outcome, Prepared, Started } from "./controller.ts"
-import type { Happenings } from "./happenings.ts"
-import { disksUnder } from "./disk-io.ts"
 import { readRecord, writeRecord } from "./host-record.ts"
 import type { HostRecord } from "./host-record.ts"
-import { rotateLog } from "./log-files.ts"
-import { letGoOn, LogPace } from "./log-pace.ts"
+import { createContainer, startError } from "./create.ts"
+import { LiveRuns } from "./live-runs.ts"
+import type { LiveRunsHost } from "./live-runs.ts"
 import { readLog } from "./log-reader.ts"
-import { explainStartFailure } from "./messages.ts"
 import { RunObserver } from "./observer.ts"
 import type { MigrationLock } from "./migration-lock.ts"
 import { runPaths } from "./paths.ts"
-import type { HostPaths, RunPaths } from "./paths.ts"
+import type { RunPaths } from "./paths.ts"
 import { prepareRun, refuseNetwork } from "./preparation.ts"
 import type { StoredImage } from "./ports.ts"
-import type { ImageSource, Parts, PreparedRun, PrepareHost } from "./preparation.ts"
-import { identify, isAlive, sendSignal } from "./process-identity.ts"
-import type { ProcessIdentity } from "./process-identity.ts"
-import { RUNTIMES } from "./runtimes.ts"
+import type { ImageSource, PreparedRun, PrepareHost } from "./preparation.ts"
+import { sendSignal } from "./process-identity.ts"
 import type { RuntimeName } from "./runtimes.ts"
 import type { SeccompFilters } from "./seccomp-filters.ts"
 import { Stopwatch } from "./stopwatch.ts"
-import { endProcesses, removeLeftovers, removeRuntimeDirectory, removeTrees } from "./teardown.ts"
+import { takeOver } from "./take-over.ts"
+import type { TakeOverHost } from "./take-over.ts"
+import { removeRuntimeDirectory, removeTrees, takeDown } from "./teardown.ts"
 import type { TeardownTools } from "./teardown.ts"
-
-/** Where this program lies: our own scripts and helpers may be named in what a runtime says. */
-const INSTALL_DIR = join(import.meta.dirname, "../..")
-/** A create takes some 30 ms; a host out of memory may take seconds. Past this it is taken down and may be tried again. */
-const CREATE_TIMEOUT_MS = 30_000
-/** Rotation looks at every live run's log this often: at the monitor's capped speed a file grows by some 10 MiB meanwhile. */
-const ROTATE_EVERY_MS = 1_000
-/** As the protocol bounds a reason. */
-const MAX_REASON_CHARS = 2_048
-
-const notRunning = () => new ControllerError("not_running", "The container is not running.")
 
 /** A runtime as this bridge uses it, for one profile. */
 export interface Runtime {
@@ -71,18 +47,10 @@ export interface Runtime {
   readonly filters: SeccompFilters | null
 }
 
-export interface OciHost extends Omit<PrepareHost, keyof Runtime | "runtime">, TeardownTools {
+export interface OciHost extends Omit<PrepareHost, keyof Runtime | "runtime">, TeardownTools, LiveRunsHost, TakeOverHost {
   /** Those whose self-test is to come, too. */
   readonly runtimes: ReadonlyMap<Profile, Runtime>
-  readonly parts: Parts
-  readonly host: HostPaths
   readonly migrations: MigrationLock
-  readonly happenings: Happenings
-  readonly diskWatch: DiskWatch
-  readonly devices: DeviceRegistry
-  readonly log: Log
-  readonly versions: Readonly<Record<string, string>>
-  readonly isolationWatch?: Pick<IsolationWatchOptions, "everyMs" | "firstLookMs">
 }
 
 export class OciController implements Controller {
@@ -92,10 +60,7 @@ export class OciController implements Controller {
   readonly #on: OciHost
   readonly #prepared = new Map<RunId, PreparedRun>()
   readonly #observer: RunObserver
-  readonly #rotation: NodeJS.Timeout
-  readonly #census = new NamespaceCensus()
-  readonly #watch: IsolationWatch
-  readonly #logPace: LogPace
+  readonly #live: LiveRuns
   readonly #closeParts: () => Promise<void>
 
   constructor(host: OciHost, closeParts: () => Promise<void>) {
@@ -104,18 +69,7 @@ export class OciController implements Controller {
     this.maxOpenFiles = host.maxOpenFiles
     this.#closeParts = closeParts
     this.#observer = new RunObserver(host, (runId) => this.#prepared.has(runId))
-    this.#rotation = setInterval(() => this.#rotateLogs(), ROTATE_EVERY_MS)
-    this.#rotation.unref()
-    this.#logPace = new LogPace({
-      notice: (notice) => host.happenings.notice(notice),
-      beforeGo: (runId) => this.#rotateLog(runId),
-    })
-    this.#watch = new IsolationWatch({
-      look: (runId) => findDeviations(this.#lookAt(runId)),
-      deviated: (runId, deviations) => this.#deviated(runId, deviations),
-      log: host.log,
-      ...host.isolationWatch,
-    })
+    this.#live = new LiveRuns(host)
   }
 
   get devices(): readonly Device[] {
@@ -140,33 +94,9 @@ export class OciController implements Controller {
     return runPaths(this.#on.host, runId)
   }
 
-  /** Takes over what still runs: its tenant's namespace, its network and its image are in use. Called once, before any verb. */
+  /** Takes over what still runs. Called once, before any verb. */
   async recover(): Promise<void> {
-    const live: (HostRecord & { init: ProcessIdentity })[] = []
-    for (const runId of await this.list()) {
-      const record = readRecord(this.#paths(runId).record)
-      if (record?.boot_id !== this.#on.bootId) continue
-      if (record.monitor) letGoOn(record.monitor) // first of all: what has ended is told by a monitor that runs
-      if (record.init && isAlive(record.init)) {
-        live.push({ ...record, init: record.init })
-        this.#on.parts.images.retain(record.image_digest, runId)
-        this.#watchRun(runId, record)
-        this.#on.devices.adopt(runId, record.devices)
-      }
-    }
-    const ofTenants = live.filter(({ runtime }) => RUNTIMES[runtime].userNamespace === "tenant")
-    await this.#on.parts.namespaces.adopt(ofTenants.map(({ tenant_id, init }) => ({ tenantId: tenant_id, init })))
-    await this.#on.parts.disks.recover(live.map(({ run_id }) => run_id))
-    await this.#on.parts.network.recover(
-      live.map(({ run_id, tenant_id, network, names, address, init }) => ({
-        runId: run_id,
-        tenantId: tenant_id,
-        network,
-        names,
-        address,
-        pid: init.pid,
-      })),
-    )
+    for (const record of await takeOver(this.#on, await this.list())) this.#live.add(record.run_id, record)
   }
 
   prepare(run: Assignment, signal: AbortSignal): Promise<Prepared> {
@@ -215,14 +145,16 @@ export class OciController implements Controller {
     const watch = new Stopwatch()
     const letGo = this.#on.migrations.keepFast()
     try {
-      const created = await watch.time("create", () => this.#create(runId, paths, prepared))
+      const created = await watch.time("create", () =>
+        createContainer(this.#on, this.#runtimeOf(prepared.record.profile), runId, paths, prepared),
+      )
       await watch.time("start", async () => {
         const said = await this.#on.clis[created.runtime].start(runId)
-        if (said !== null) throw this.#startError(said, prepared)
+        if (said !== null) throw startError(this.#on, said, prepared)
       })
       const started_at_ms = Date.now()
       writeRecord(paths.record, { ...created, started_at_ms })
-      this.#watchRun(runId, created)
+      this.#live.add(runId, created)
       return { started_at_ms, timings: watch.timings }
     } catch (error) {
       throw this.#asControllerError(error, "start_failed", "The host could not start the container.")
@@ -231,42 +163,6 @@ export class OciController implements Controller {
       this.#prepared.delete(runId) // started, or to be prepared anew
       letGoOfRoot(prepared) // the container's own mounts hold on
     }
-  }
-
-  #watchRun(runId: RunId, { init, monitor, limits }: HostRecord): void {
-    this.#watch.add(runId)
-    if (init !== null) this.#on.diskWatch.add(runId, init)
-    if (init !== null && monitor !== null) {
-      this.#logPace.add(runId, { init, monitor, bytesPerSecond: limits.log_bytes_per_second })
-    }
-  }
-
-  /** Leaves a created process that waits for the runtime's `start`, with its monitor, both on record. */
-  async #create(runId: RunId, paths: RunPaths, prepared: PreparedRun): Promise<HostRecord> {
-    const { host, tools, cgroups } = this.#on
-    const { name: runtime, creation } = this.#runtimeOf(prepared.record.profile)
-    const { lower, disk, netns, devices, tty } = prepared
-    const layout = { ...paths, lower: lower.path, dir: disk.path, netns, devices }
-    const input = { runId, host, paths, tools, runtime, tty }
-    const created = await createUnderConmon(input, (start) => creation.within(layout, start), CREATE_TIMEOUT_MS)
-    if (!created.ok) throw this.#startError(created.message, prepared)
-    const monitorPid = Number(readFileSync(paths.monitorPidFile, "latin1"))
-    const record = { ...prepared.record, init: identify(created.pid), monitor: identify(monitorPid) }
-    writeRecord(paths.record, record)
-    cgroups.capMonitor(runId, monitorPid)
-    // The kernel charges the disk that an image file is on to whoever wrote to the loop device.
-    const { io } = record.limits
-    if (Object.keys(io).length > 0) cgroups.limitIo(runId, io, disksUnder([host.stateDir, lower.path]))
-    await runHooks(prepared.hooks, { runId, pid: created.pid, dir: paths.dir, log: this.#on.log })
-    return record
-  }
-
-  #startError(said: string, { command, workdir }: PreparedRun): ControllerError {
-    const { host, log } = this.#on
-    log.warn("the runtime refused a container", { said })
-    const hostDirs = [host.stateDir, host.runtimeDir, INSTALL_DIR]
-    const { reason, exitCode, retryable } = explainStartFailure(said, { command, workdir, hostDirs })
-    return new ControllerError(reason.code, reason.message, { exitCode, retryable })
   }
 
   inspect(runId: RunId): Promise<Inspection> {
@@ -336,21 +232,12 @@ export class OciController implements Controller {
 
   async release(runId: RunId): Promise<void> {
     const paths = this.#paths(runId)
-    this.#watch.remove(runId)
-    this.#logPace.remove(runId)
-    this.#census.forget(runId)
-    this.#on.diskWatch.remove(runId)
+    this.#live.remove(runId)
     const prepared = this.#prepared.get(runId)
     if (prepared !== undefined) letGoOfRoot(prepared)
     this.#prepared.delete(runId)
-    if (this.#isThere(runId)) {
-      await this.inspect(runId) // puts the outcome on record while the cgroup can be asked
-      const record = readRecord(paths.record)
-      const sameBoot = record?.boot_id === this.#on.bootId
-      await endProcesses(this.#on, runId, sameBoot ? (record?.monitor ?? null) : null, record?.init != null)
-      if (record !== null) await this.inspect(runId) // and of one that was just killed
-      await removeLeftovers(this.#on, runId, paths)
-    }
+    if (this.#isThere(runId)) await takeDown(this.#on, runId, paths, () => this.inspect(runId))
+    this.#live.forget(runId)
     await this.#on.parts.disks.release(runId)
     await this.#on.parts.network.release(runId)
     this.#on.devices.release(runId)
@@ -381,21 +268,7 @@ export class OciController implements Controller {
     const seen = await this.inspect(runId)
     if (seen.kind !== "running") throw notRunning()
     const network = await this.#on.parts.network.describe(runId)
-    return readIsolation({ ...this.#lookAt(runId), paused: seen.paused, network })
-  }
-
-  #lookAt(runId: RunId): LookInput {
-    const record = readRecord(this.#paths(runId).record)
-    if (record?.init == null || record.boot_id !== this.#on.bootId) throw notRunning()
-    const { cgroups, versions } = this.#on
-    return { record, init: record.init, cgroups, versions, census: this.#census }
-  }
-
-  #deviated(runId: RunId, deviations: readonly string[]): void {
-    this.#on.log.error("a container is less confined than promised", { run: runId, deviations: deviations.join("; ") })
-    const message = `The container is less confined than its profile promises: ${deviations.join("; ")}.`
-    const reason = { code: "isolation_deviated", message: message.slice(0, MAX_REASON_CHARS) }
-    this.#on.happenings.notice({ run_id: runId, kind: "isolation_deviated", at_ms: Date.now(), reason })
+    return this.#live.isolation(runId, { paused: seen.paused, network })
   }
 
   async maintain(liveImages: ReadonlySet<string>): Promise<void> {
@@ -412,27 +285,9 @@ export class OciController implements Controller {
     }
   }
 
-  #rotateLogs(): void {
-    for (const name of readdirSync(this.#on.host.runsDir)) {
-      // A stopped monitor is asked when it goes on: asked more than once, it could do it twice and lose what lies between.
-      if (isId("run", name) && !this.#logPace.waits(name)) this.#rotateLog(name)
-    }
-  }
-
-  #rotateLog(runId: RunId): void {
-    try {
-      rotateLog(this.#paths(runId))
-    } catch (error) {
-      this.#on.log.warn("a log could not be rotated", { run: runId, error: explain(error) })
-    }
-  }
-
   async close(): Promise<void> {
-    clearInterval(this.#rotation)
-    this.#watch.close()
-    this.#logPace.close()
+    this.#live.close()
     this.#observer.close()
-    this.#on.diskWatch.close()
     for (const prepared of this.#prepared.values()) letGoOfRoot(prepared)
     this.#prepared.clear()
     await this.#closeParts()

@@ -9,6 +9,7 @@ import type { RunId } from "../../schema/ids.ts"
 import { sealedName } from "../native/sealed-program.ts"
 import type { Cgroups } from "./cgroups.ts"
 import { exec } from "./exec.ts"
+import { readRecord } from "./host-record.ts"
 import type { HostPaths, RunPaths } from "./paths.ts"
 import { identify, isAlive, sendSignal } from "./process-identity.ts"
 import type { ProcessIdentity } from "./process-identity.ts"
@@ -32,8 +33,23 @@ export interface TeardownTools {
   readonly clis: RuntimeClis
 }
 
+/** Ends the run and removes what it left but its log and its records; `inspect` puts its outcome on record. */
+export async function takeDown(
+  on: TeardownTools & { readonly bootId: string },
+  runId: RunId,
+  paths: RunPaths,
+  inspect: () => Promise<unknown>,
+): Promise<void> {
+  await inspect() // while the cgroup can be asked
+  const record = readRecord(paths.record)
+  const sameBoot = record?.boot_id === on.bootId
+  await endProcesses(on, runId, sameBoot ? (record?.monitor ?? null) : null, record?.init != null)
+  if (record !== null) await inspect() // and of one that was just killed
+  await removeLeftovers(on, runId, paths)
+}
+
 /** Ends every process of the run: the container's, then its monitor's, which writes the exit code in between. */
-export async function endProcesses(
+async function endProcesses(
   { cgroups, clis }: TeardownTools,
   runId: RunId,
   monitor: ProcessIdentity | null,
@@ -52,7 +68,7 @@ export async function endProcesses(
 }
 
 /** Removes what the run left but its log and its records. */
-export async function removeLeftovers({ cgroups, tools, host }: TeardownTools, runId: RunId, paths: RunPaths): Promise<void> {
+async function removeLeftovers({ cgroups, tools, host }: TeardownTools, runId: RunId, paths: RunPaths): Promise<void> {
   cgroups.remove(runId)
   rmSync(join(host.socketsDir, runId), { recursive: true, force: true })
   // By rm(1): it walks by descriptor, so that a tree deeper than the longest path is no obstacle.
