@@ -1,6 +1,6 @@
 /** What a tenant may ask for. Unknown fields are refused by name: nothing that is asked is ever quietly ignored. */
 import { z } from "zod"
-import { isPrivate } from "./private-networks.ts"
+import { onlyPublic } from "./private-networks.ts"
 
 export const MIB = 1024 * 1024
 export const GIB = 1024 * MIB
@@ -120,7 +120,7 @@ export const Resources = z
       .int()
       .min(MIN_MEMORY_BYTES)
       .default(512 * MIB)
-      .meta({ description: "Memory limit; there is no swap." }),
+      .meta({ description: "Memory limit; there is no swap. Sandboxed: at least 64 MiB." }),
     pids: z.int().min(1).max(65_536).default(512).meta({ description: "Processes and threads at once." }),
     disk_bytes: z
       .int()
@@ -198,9 +198,9 @@ export type Seccomp = z.infer<typeof Seccomp>
 
 /** Enough for a service's dependencies; a longer list wants an egress proxy. */
 const MAX_EGRESS_RANGES = 64
-export const Egress = z
-  .union([z.enum(["open", "none"]), z.array(z.cidrv4()).min(1).max(MAX_EGRESS_RANGES)])
-  .meta({ description: "open: outbound through NAT. A list of IPv4 ranges: outbound to these alone. none: loopback only." })
+export const Egress = z.union([z.enum(["open", "none"]), z.array(z.cidrv4()).min(1).max(MAX_EGRESS_RANGES)]).meta({
+  description: "open: outbound through NAT. A list of public IPv4 ranges: outbound to these alone. none: loopback only.",
+})
 export type Egress = z.infer<typeof Egress>
 
 export const Network = z
@@ -211,16 +211,6 @@ export const Network = z
   })
   .meta({ id: "Network" })
 export type Network = z.infer<typeof Network>
-
-/** For what tenants send alone: what was stored or given to a node before a network was closed must stay readable. */
-const onlyPublic = ({ network }: { network?: { egress?: Egress } }, context: z.core.$RefinementCtx) => {
-  const { egress } = network ?? {}
-  for (const [index, range] of Array.isArray(egress) ? egress.entries() : [])
-    if (isPrivate(range)) {
-      const message = "is private: containers reach public networks, and containers of their tenant without being named here"
-      context.addIssue({ code: "custom", path: ["network", "egress", index], message })
-    }
-}
 
 export const ContainerCreate = z
   .strictObject({

@@ -2,6 +2,7 @@
  * The networks that no container may reach, on any node. Asking for one is refused when it is asked, not on the node: the
  * node's packet filter has the same list, beside what its operator closes there. Pure.
  */
+import type { z } from "zod"
 
 /**
  * Where nothing public is: RFC 6890's private, shared, loopback, link-local (cloud metadata), protocol, benchmarking,
@@ -35,4 +36,19 @@ const PRIVATE_BITS = PRIVATE_NETWORKS.map(bitsOf)
 export function isPrivate(cidr: string): boolean {
   const bits = bitsOf(cidr)
   return PRIVATE_BITS.some((network) => bits.startsWith(network))
+}
+
+interface AsksForNetwork {
+  readonly network?: { readonly egress?: string | readonly string[] | undefined } | undefined
+}
+
+/** For what tenants send alone: what was stored or given to a node before a network was closed must stay readable. */
+export function onlyPublic({ network }: AsksForNetwork, context: z.core.$RefinementCtx): void {
+  const egress = network?.egress
+  if (typeof egress !== "object") return
+  for (const [index, range] of egress.entries()) {
+    if (!isPrivate(range)) continue
+    const message = "is private: containers reach public networks, and containers of their tenant without being named here"
+    context.addIssue({ code: "custom", path: ["network", "egress", index], message })
+  }
 }
