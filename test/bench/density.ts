@@ -7,6 +7,8 @@ import type { Client } from "../../bin/client.ts"
 import { layoutOf, startPlatform } from "../../bin/platform.ts"
 import type { Container } from "../../schema/api.ts"
 import { MIB, MIN_DISK_BYTES } from "../../schema/container.ts"
+import type { Timings } from "../../schema/protocol.ts"
+import { typicalTrail } from "./contenders/berth.ts"
 import { dockerOrNote } from "./contenders/docker-beside.ts"
 import type { Dockerd } from "./contenders/dockerd.ts"
 import { kernelKib, processesUnder } from "./contenders/kernel-memory.ts"
@@ -48,7 +50,7 @@ export const bench: Bench = {
     const ours = context.peersOnly ? undefined : await measureOurs(context, state, count, notes)
     const dockerd = await dockerOrNote(context, cleanup, workload.archive, notes)
     const docker = dockerd && (await measureDocker(context, dockerd, workload, Math.min(count, DOCKER_COUNT)))
-    return { rows: rows(count, ours, docker), trail: null, notes }
+    return { rows: rows(count, ours, docker), trail: ours?.trail ?? null, notes }
   },
 }
 
@@ -70,7 +72,7 @@ async function measureOurs(context: BenchContext, state: string, count: number, 
   const made: string[] = []
   cleanup.defer(() => removeAll(platform.tenant, made, context))
 
-  for (let i = 0; i < WARM_UP; i++) await startOne(platform.tenant, made)
+  for (let i = 0; i < WARM_UP; i++) await startOne(platform.tenant, made, [])
   await removeAll(platform.tenant, made, context)
 
   const bridge = (commandLine: string) => commandLine.includes("node-bridge/main.ts") && commandLine.includes(state)
@@ -80,9 +82,10 @@ async function measureOurs(context: BenchContext, state: string, count: number, 
     await processesUnder(bridge),
   ]
   const starts: number[] = []
+  const trails: Timings[] = []
   for (let i = 1; i <= count; i++) {
     context.signal.throwIfAborted()
-    starts.push(await startOne(platform.tenant, made))
+    starts.push(await startOne(platform.tenant, made, trails))
     if (i % EDGE === 0) context.say(`${i} of ${count} run, p95 of the last hundred ${p95(starts.slice(-EDGE)).toFixed(0)} ms`)
   }
   const [kernelAfter, helpersAfter, bridgeAfter] = [
@@ -98,7 +101,9 @@ async function measureOurs(context: BenchContext, state: string, count: number, 
   notes.push(
     `starts one after the other, p50 of the first ${edge} ${median(starts.slice(0, edge)).toFixed(0)} ms, of the last ${median(starts.slice(-edge)).toFixed(0)} ms`,
   )
+  notes.push(`the steps below are those of the last ${edge}; of the first: ${inWords(typicalTrail(trails.slice(0, edge)))}`)
   return {
+    trail: typicalTrail(trails.slice(-edge)),
     cost: costOf(count, helpersAfter.pssKib - helpersBefore.pssKib, kernelAfter - kernelBefore),
     edge,
     first: p95(starts.slice(0, edge)),
@@ -106,22 +111,23 @@ async function measureOurs(context: BenchContext, state: string, count: number, 
   }
 }
 
+const inWords = (trail: Record<string, number>): string =>
+  Object.entries(trail)
+    .map(([step, ms]) => `${step} ${ms.toFixed(1)}`)
+    .join(", ")
+
 /** As much as the containers ask for: capacity is what placement counts with, not a limit on anything. */
-const offering = (count: number): string[] => [
-  ...["--capacity-cpus", String(count + WARM_UP), "--capacity-runs", String(count + WARM_UP)],
-  ...[
-    "--capacity-memory-bytes",
-    String((count + WARM_UP) * MEMORY_BYTES * 2),
-    "--capacity-pids",
-    String((count + WARM_UP) * 1024),
-  ],
-]
+const offering = (count: number): string[] => {
+  const runs = count + WARM_UP
+  const offers = { cpus: runs, runs, "memory-bytes": runs * MEMORY_BYTES * 2, pids: runs * 1024 }
+  return Object.entries(offers).flatMap(([what, amount]) => [`--capacity-${what}`, String(amount)])
+}
 
 /** Each container's monitor; its init and whatever that starts are below it. */
 const isConmon = (commandLine: string): boolean => /^\S*conmon /.test(commandLine)
 const isShim = (commandLine: string): boolean => /^\S*(containerd-shim\S*|docker-proxy) /.test(commandLine)
 
-async function startOne(tenant: Client, made: string[]): Promise<number> {
+async function startOne(tenant: Client, made: string[], trails: Timings[]): Promise<number> {
   const body = {
     image: "localhost/hello",
     command: SLEEP,
@@ -133,6 +139,7 @@ async function startOne(tenant: Client, made: string[]): Promise<number> {
   made.push(container.id)
   if (container.status !== "running")
     throw new Error(`${container.id} is ${container.status}: ${container.reason?.message ?? "no reason given"}`)
+  trails.push(container.run?.timings ?? {})
   return ms
 }
 

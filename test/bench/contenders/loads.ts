@@ -1,0 +1,108 @@
+/** The loads as shell scripts, and who runs them. Each prints as its last line milliseconds for a fixed amount of work. */
+import { availableParallelism } from "node:os"
+import { join } from "node:path"
+import type { Client } from "../../../bin/client.ts"
+import type { Container } from "../../../schema/api.ts"
+import { GIB } from "../../../schema/container.ts"
+import type { Contender } from "../harness/bench.ts"
+import { output } from "../harness/process.ts"
+import type { Dockerd } from "./dockerd.ts"
+import type { LoadImage } from "./load-image.ts"
+
+const WAIT_SECONDS = 120
+
+const REDIS = `
+redis-server --port 6397 --bind 127.0.0.1 --save '' --dir /tmp --daemonize yes >/dev/null
+until redis-cli -p 6397 ping >/dev/null 2>&1; do sleep 0.05; done
+redis-benchmark -p 6397 -t get -n 60000 -c 20 --csv | awk -F'"' '/GET/ { print 60000 * 1000 / $4 }'
+redis-cli -p 6397 shutdown nosave >/dev/null 2>&1
+true`
+
+const NGINX_CONFIG = `user root; worker_processes 1; pid /tmp/berth-load.pid; events { worker_connections 256; } http { access_log off; ${[
+  "client_body",
+  "proxy",
+  "fastcgi",
+  "uwsgi",
+  "scgi",
+]
+  .map((kind) => `${kind}_temp_path /tmp/berth-load-${kind};`)
+  .join(" ")} keepalive_requests 1000000; server { listen 127.0.0.1:6398; location / { return 200 hello; } } }`
+
+const NGINX = `
+echo '${NGINX_CONFIG}' > /tmp/berth-load.conf
+nginx -e stderr -c /tmp/berth-load.conf
+wrk -t1 -c16 -d1s http://127.0.0.1:6398/ | awk '/Requests\\/sec/ { print 50000 * 1000 / $2 }'
+kill $(cat /tmp/berth-load.pid)
+rm -rf /tmp/berth-load*`
+
+export interface Load {
+  readonly name: string
+  readonly script: string
+  readonly needs?: readonly string[]
+}
+
+export const LOADS: readonly Load[] = [
+  ...["cpu", "memory", "fork", "stream", "requests", "synced", "sequential"].map((name) => ({ name, script: `load ${name}` })),
+  { name: "redis", script: REDIS, needs: ["redis-server", "redis-benchmark", "redis-cli"] },
+  { name: "nginx", script: NGINX, needs: ["nginx", "wrk"] },
+]
+
+/** Named `WHO.LOAD`. */
+export const inBerth = (tenant: Client, image: LoadImage, { name, script }: Load): Contender => {
+  const made: string[] = []
+  return {
+    name: `${name} in Berth`,
+    async once() {
+      const { id } = await tenant.post<Container>("/v1/containers", {
+        image: image.berth,
+        command: ["/bin/sh", "-c", script],
+        env: { PATH: "/bin:/usr/bin" },
+        network: { egress: "none" },
+        resources: { cpus: availableParallelism(), memory_bytes: GIB, disk_bytes: GIB },
+      })
+      made.push(id)
+      const ended = await tenant.get<Container>(`/v1/containers/${id}/wait?status=exited&timeout=${WAIT_SECONDS}`)
+      if (ended.run?.exit?.code !== 0) throw new Error(`a load ended badly: ${JSON.stringify(ended.run?.exit ?? ended.reason)}`)
+      return { [`berth.${name}`]: figureIn(await tenant.text(`/v1/containers/${id}/logs`)) }
+    },
+    async tidy() {
+      for (const id of made.splice(0)) {
+        await tenant.delete(`/v1/containers/${id}?force=true`)
+        await tenant.get(`/v1/containers/${id}/wait?status=removed&timeout=${WAIT_SECONDS}`)
+      }
+    },
+  }
+}
+
+export const inDocker = (docker: Dockerd, image: LoadImage, { name, script }: Load): Contender => ({
+  name: `${name} in Docker`,
+  once: async () => ({
+    [`docker.${name}`]: figureIn(
+      await output(
+        docker.client("run", "--rm", "--network=none", "--env=PATH=/bin:/usr/bin", image.docker, "/bin/sh", "-c", script),
+      ),
+    ),
+  }),
+  tidy: async () => {},
+})
+
+/** `folder`: on the disk that the containers' roots are on. */
+export const onTheHost = (image: LoadImage, folder: string, { name, script }: Load): Contender => ({
+  name: `${name} on the host`,
+  once: async () => ({
+    [`host.${name}`]: figureIn(
+      await output({
+        file: "/bin/sh",
+        args: ["-c", script],
+        env: { PATH: `${image.hostBin}:/usr/sbin:/usr/bin:/sbin:/bin`, LOAD_FILE: join(folder, "load.file") },
+      }),
+    ),
+  }),
+  tidy: async () => {},
+})
+
+function figureIn(text: string | null): number {
+  const figure = Number(text?.trim().split("\n").at(-1) || Number.NaN)
+  if (!(figure > 0)) throw new Error(`a load did not say how long it took, but: ${text ?? "nothing, and failed"}`)
+  return figure
+}
