@@ -133,7 +133,7 @@ export const Resources = z
       .min(1024)
       .max(GIB)
       .default(MIB)
-      .meta({ description: "Faster writers of standard output are made to wait; nothing is lost." }),
+      .meta({ description: "Of log as stored, each line's time included; faster writers are made to wait, nothing is lost." }),
     io: DiskIo.prefault({}),
     accelerators: z.array(AcceleratorRequest).max(8).default([]).meta({ description: "Devices for this container alone." }),
   })
