@@ -96,7 +96,7 @@ export function toText(report: Report): string {
 const amount = (value: number | null, unit: string): string => (value === null ? "–" : `${digits(value)} ${unit}`)
 /** Ratios below a half read better as parts: 1/12.3. */
 const times = (ratio: number | null): string =>
-  ratio === null ? "–" : ratio < 0.5 ? `1/${digits(1 / ratio)}` : `${digits(ratio)}×`
+  ratio === null ? "–" : ratio > 0 && ratio < 0.5 ? `1/${digits(1 / ratio)}` : `${digits(ratio)}×`
 const plainTimes = (bar: number): string => (bar < 0.5 ? `1/${Number((1 / bar).toFixed(2))}` : `${bar}×`)
 const digits = (value: number): string => (value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2))
 
