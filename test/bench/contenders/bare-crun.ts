@@ -13,8 +13,14 @@ import { SLEEP } from "./workload.ts"
 const HOST_IDS = 3_000_000
 const UNIFIED = "/sys/fs/cgroup/unified"
 
+/** crun makes its standard streams the property of the container's root: a file of ours, or it would be the host's /dev/null. */
+const fromFile = (stdin: string) => `exec crun "$@" <'${stdin}' >>'${stdin}' 2>&1`
 /** crun refuses to create while cgroup v2 is mounted beside v1: hidden in a mount namespace of this one call, as the node-bridge does. */
-const HIDING_V2 = ["unshare", "--mount", "--propagation=slave", "/bin/sh", "-c", `umount ${UNIFIED}; exec crun "$@"`, "crun"]
+const hidingV2 = ["unshare", "--mount", "--propagation=slave"]
+const shell = (stdin: string): string[] =>
+  existsSync(UNIFIED)
+    ? [...hidingV2, "/bin/sh", "-c", `umount ${UNIFIED}; ${fromFile(stdin)}`, "crun"]
+    : ["/bin/sh", "-c", fromFile(stdin), "crun"]
 
 const config = (rootPath: string) => ({
   ociVersion: "1.0.0",
@@ -45,7 +51,9 @@ export async function bareCrun(folder: string, series: string, rootDir: string):
   await mkdir(bundle, { recursive: true })
   await writeFile(join(bundle, "config.json"), JSON.stringify(config(rootDir)))
   const root = ["--root", join(folder, "state")]
-  const [file, ...before] = existsSync(UNIFIED) ? HIDING_V2 : ["crun"]
+  const stdin = join(folder, "stdin")
+  await writeFile(stdin, "")
+  const [file, ...before] = shell(stdin)
   const id = `berth-bench-${process.pid}`
   return {
     name: "crun run --detach",
