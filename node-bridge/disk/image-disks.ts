@@ -16,6 +16,7 @@ import { promisify } from "node:util"
 import { GIB } from "../../schema/container.ts"
 import type { RunId } from "../../schema/ids.ts"
 import { attachLoop, dataStretches, mountFileSystem } from "../native/file-systems.ts"
+import { ReadyPool } from "../ready-pool.ts"
 import { ControllerError } from "../runtime/controller.ts"
 import { exec } from "../runtime/exec.ts"
 import type { Disks, HeldPath } from "../runtime/ports.ts"
@@ -29,10 +30,6 @@ export const POOLED_BYTES = GIB
  * all of them less than a handful of idle containers.
  */
 const DEFAULT_POOL_SIZE = 40
-/** The pool refills when nothing was taken for so long: starts in flight come first. */
-const QUIET_MS = 50
-/** Between two disks of a refill, which takes the kernel some 2 ms for each. */
-const REFILL_GAP_MS = 5
 
 /** One block is one page; one inode for 8 KiB is twice the usual, for trees of small files are what containers write. */
 const BLOCK_BYTES = 4096
@@ -58,17 +55,15 @@ export class ImageDisks implements Disks {
   readonly kind = "image"
   readonly #dir: string
   readonly #seed: string
-  readonly #size: number
   readonly #fresh = new Map<number, readonly Piece[]>()
-  readonly #idle: number[] = []
-  #refilling: Promise<void> | null = null
-  #timer: NodeJS.Timeout | null = null
+  /** Descriptors of their roots. */
+  readonly #ready: ReadyPool<number>
   #closed = false
 
   private constructor(options: ImageDiskOptions) {
     this.#dir = options.dir
     this.#seed = join(options.dir, "seed")
-    this.#size = options.poolSize ?? DEFAULT_POOL_SIZE
+    this.#ready = new ReadyPool(options.poolSize ?? DEFAULT_POOL_SIZE, () => this.#make(POOLED_BYTES))
   }
 
   /** Proves with one disk that this host can make them. Throws a sentence for the operator. */
@@ -77,7 +72,7 @@ export class ImageDisks implements Disks {
     // What every disk begins with.
     for (const name of ["upper", "work"]) mkdirSync(join(disks.#seed, name), { recursive: true })
     try {
-      disks.#idle.push(await disks.#make(POOLED_BYTES))
+      disks.#ready.add(await disks.#make(POOLED_BYTES))
     } catch (cause) {
       throw new Error("Disks of a fixed size cannot be made on this host: that takes loop devices, ext4 and mkfs.ext4.", {
         cause,
@@ -88,9 +83,7 @@ export class ImageDisks implements Disks {
 
   async take(_runId: RunId, bytes: number, owner: number): Promise<HeldPath> {
     if (this.#closed) throw new Error("the disks are closed")
-    const pooled = bytes === POOLED_BYTES
-    const fd = (pooled ? this.#idle.shift() : undefined) ?? (await this.#makeForTenant(bytes))
-    if (pooled) this.#refillWhenQuiet()
+    const fd = (bytes === POOLED_BYTES ? this.#ready.take() : undefined) ?? (await this.#makeForTenant(bytes))
     const path = `/proc/${process.pid}/fd/${fd}`
     let held = true
     const release = () => {
@@ -114,38 +107,13 @@ export class ImageDisks implements Disks {
   async recover(): Promise<void> {}
 
   refill(): Promise<void> {
-    this.#refilling ??= this.#fill().finally(() => {
-      this.#refilling = null
-    })
-    return this.#refilling
+    return this.#ready.refill()
   }
 
   async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
-    if (this.#timer !== null) clearTimeout(this.#timer)
-    await this.#refilling?.catch(() => {})
-    await Promise.all(this.#idle.splice(0).map((fd) => closed(fd)))
-  }
-
-  async #fill(): Promise<void> {
-    while (!this.#closed && this.#idle.length < this.#size) {
-      this.#idle.push(await this.#make(POOLED_BYTES))
-      await delay(REFILL_GAP_MS)
-    }
-  }
-
-  #refillWhenQuiet(): void {
-    if (this.#timer !== null) this.#timer.refresh()
-    else {
-      this.#timer = setTimeout(() => {
-        this.#timer = null
-        this.refill().catch(() => {
-          // The next take makes its own, and that one tells why it failed.
-        })
-      }, QUIET_MS)
-      this.#timer.unref()
-    }
+    await Promise.all((await this.#ready.close()).map((fd) => closed(fd)))
   }
 
   async #makeForTenant(bytes: number): Promise<number> {
@@ -213,5 +181,3 @@ async function warm(fd: number): Promise<void> {
     throw error
   }
 }
-
-const delay = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))

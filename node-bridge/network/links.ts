@@ -3,6 +3,7 @@
  * is a slot in use, whoever made it.
  */
 import { existsSync, readFileSync, readdirSync } from "node:fs"
+import { setTimeout as delay } from "node:timers/promises"
 import { SystemCallError } from "../native/libc.ts"
 import { ControllerError } from "../runtime/controller.ts"
 import { exec } from "../runtime/exec.ts"
@@ -161,5 +162,3 @@ async function tool(file: string, ...args: string[]): Promise<string> {
   if (code !== 0) throw new Error(`${file}: ${stderr.trim().slice(0, 500)}`)
   return stdout
 }
-
-const delay = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))

@@ -11,6 +11,7 @@ import { closeSync, openSync } from "node:fs"
 import type { Network as NetworkLimits } from "../../schema/container.ts"
 import type { RunId, TenantId } from "../../schema/ids.ts"
 import { PRIVATE_NETWORKS } from "../../schema/private-networks.ts"
+import { ReadyPool } from "../ready-pool.ts"
 import { ControllerError } from "../runtime/controller.ts"
 import type { LiveNetwork, Network, NetworkDescription, NetworkPool } from "../runtime/ports.ts"
 import type { AddressRange } from "./addresses.ts"
@@ -30,11 +31,6 @@ import type { PoolOptions } from "./pool-options.ts"
 import { Residents } from "./residents.ts"
 import { shapeOf } from "./shape.ts"
 
-/** The pool refills when nothing was taken for so long: starts in flight come first. */
-const QUIET_MS = 50
-/** Between two namespaces of a refill, so that it never holds the thread for longer than one. */
-const REFILL_GAP_MS = 5
-
 /** A namespace by its descriptor; its slot is null with loopback only. */
 interface Held {
   readonly fd: number
@@ -51,7 +47,6 @@ interface Taken extends Held {
 }
 
 export class NamespacePool implements NetworkPool {
-  readonly #size: number
   readonly #mtu: number
   readonly #range: AddressRange
   readonly #closedSpans: readonly Span[]
@@ -60,18 +55,15 @@ export class NamespacePool implements NetworkPool {
   readonly #filter: PacketFilter
   readonly #names: NameServer
   readonly #residents: Residents
-  readonly #idle: Held[] = []
+  readonly #ready: ReadyPool<Held>
   readonly #taken = new Map<RunId, Taken>()
   readonly #warn: (message: string) => void
-  #refilling: Promise<void> | null = null
-  #timer: NodeJS.Timeout | null = null
   #recovered = false
   #closed = false
   /** What was changed on the host besides our own table, for the log. */
   readonly notes: string[] = []
 
   private constructor(options: PoolOptions, range: AddressRange, closed: readonly string[], parts: Parts) {
-    this.#size = options.size ?? DEFAULT_SIZE
     this.#warn = options.warn ?? (() => {})
     this.#mtu = host.uplinkMtu()
     this.#range = range
@@ -82,6 +74,11 @@ export class NamespacePool implements NetworkPool {
     const instance = createHash("sha256").update(options.stateDir).digest("hex")
     const closedNetworks = options.closedNetworks ?? []
     this.#links = new Links(parts.maker, { instance, range, mtu: this.#mtu })
+    this.#ready = new ReadyPool(
+      options.size ?? DEFAULT_SIZE,
+      () => this.#links.make(),
+      () => this.refill(),
+    )
     this.#filter = new PacketFilter({ instance, range, closedNetworks, namePort: parts.names.port })
   }
 
@@ -108,10 +105,9 @@ export class NamespacePool implements NetworkPool {
     let taken = this.#taken.get(runId)
     if (taken === undefined) {
       const lone = limits.egress === "none"
-      const held = lone ? { fd: this.#maker.loopbackOnly(), slot: null } : (this.#idle.shift() ?? this.#links.make())
+      const held = lone ? { fd: this.#maker.loopbackOnly(), slot: null } : (this.#ready.take() ?? this.#links.make())
       taken = { ...held, tenantId, names, limits, shaped: false }
       this.#taken.set(runId, taken)
-      if (!lone) this.#refillWhenQuiet()
       try {
         await this.#enforce(runId, taken)
       } catch (error) {
@@ -185,19 +181,14 @@ export class NamespacePool implements NetworkPool {
 
   async refill(): Promise<void> {
     if (await this.#filter.restore()) this.#warn("the packet filter's table had been taken away: it is back")
-    this.#refilling ??= this.#fill().finally(() => {
-      this.#refilling = null
-    })
-    await this.#refilling
+    await this.#ready.refill()
   }
 
   /** With no container left, the table goes too; otherwise it stays, for it is what confines them. */
   async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
-    if (this.#timer !== null) clearTimeout(this.#timer)
-    await this.#refilling?.catch(() => {}) // whoever asked for it has heard
-    for (const held of this.#idle.splice(0)) this.#let(held)
+    for (const held of await this.#ready.close()) this.#let(held)
     await this.#links.settled()
     const alone = this.#taken.size === 0
     for (const taken of this.#taken.values()) closeSync(taken.fd)
@@ -253,26 +244,6 @@ export class NamespacePool implements NetworkPool {
     taken.shaped = limited
   }
 
-  async #fill(): Promise<void> {
-    while (!this.#closed && this.#idle.length < this.#size) {
-      this.#idle.push(this.#links.make())
-      await delay(REFILL_GAP_MS)
-    }
-  }
-
-  #refillWhenQuiet(): void {
-    if (this.#timer !== null) this.#timer.refresh()
-    else {
-      this.#timer = setTimeout(() => {
-        this.#timer = null
-        this.refill().catch(() => {
-          // The next take makes its own, and that one tells why it failed.
-        })
-      }, QUIET_MS)
-      this.#timer.unref()
-    }
-  }
-
   #let({ fd, slot }: Held): void {
     closeSync(fd)
     if (slot !== null) this.#links.leave(slot)
@@ -287,5 +258,3 @@ interface Parts {
 
 /** A run's connections carry this; the same after a restart, so that they go on. */
 const markOf = (runId: RunId) => createHash("sha256").update(runId).digest().readUInt32LE()
-
-const delay = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms))
