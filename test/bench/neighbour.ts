@@ -4,9 +4,9 @@ import { setTimeout as sleep } from "node:timers/promises"
 import { clientOf } from "../../bin/client.ts"
 import { layoutOf, type Platform, startPlatform } from "../../bin/platform.ts"
 import type { Tenant } from "../../schema/api.ts"
-import { findDockerd, loadImage, startDockerd } from "./contenders/dockerd.ts"
+import { dockerOrNote } from "./contenders/docker-beside.ts"
 import { LIMITS, onBerth, onDocker, type Limited, type StartLimited } from "./contenders/limited.ts"
-import { makeWorkload, type Workload } from "./contenders/workload.ts"
+import { makeWorkload } from "./contenders/workload.ts"
 import type { Bench, BenchContext, Contender } from "./harness/bench.ts"
 import { output } from "./harness/process.ts"
 import { type Row, rowOf } from "./harness/report.ts"
@@ -18,6 +18,9 @@ const PER_SECOND = 100
 const SECONDS = 4
 /** Until the other container is at all of its limits. */
 const RISE_MS = 1_500
+
+const DOCKER_IS_LIMITED =
+  "Docker has the same limits, but none for the rate of a log, which its daemon then copies with the host's time"
 
 const SERVER = ["/bin/sh", "-c", `echo hello > /tmp/index.html; exec httpd -f -p ${PORT} -h /tmp`]
 /** Processor, memory, disk, log and processes, for ever. */
@@ -49,8 +52,11 @@ export const bench: Bench = {
       const platform = await startOurs(context, state, cleanup)
       contenders.push(beside("berth", onBerth(platform.tenant), onBerth(await otherTenant(platform))))
     }
-    const docker = await dockerOrNote(context, cleanup, workload, notes)
-    if (docker) contenders.push(beside("docker", docker, docker))
+    const dockerd = await dockerOrNote(context, cleanup, workload.archive, notes, DOCKER_IS_LIMITED)
+    if (dockerd) {
+      const docker = onDocker(dockerd, workload, context.scratch)
+      contenders.push(beside("docker", docker, docker))
+    }
     return { rows: rows(await alternate(contenders, context.rounds, context)), trail: null, notes }
   },
 }
@@ -105,30 +111,6 @@ async function otherTenant({ operator, url }: Platform) {
   const asked = { subject: "owner", expires_in_seconds: 3_600 }
   const { access_token } = await operator.post<{ access_token: string }>(`/v1/admin/tenants/${id}/tokens`, asked)
   return clientOf(url, access_token)
-}
-
-async function dockerOrNote(
-  context: BenchContext,
-  cleanup: AsyncDisposableStack,
-  workload: Workload,
-  notes: string[],
-): Promise<StartLimited | undefined> {
-  const program = await findDockerd()
-  if (program === null) {
-    notes.push("not compared with Docker: dockerd is not installed (apt-get install --no-install-recommends docker.io)")
-    return undefined
-  }
-  try {
-    context.say("starting a Docker daemon of our own")
-    const dockerd = await startDockerd(program, join(context.scratch, "docker"))
-    cleanup.defer(() => dockerd.stop())
-    await loadImage(dockerd, workload.archive)
-    notes.push("Docker has the same limits, but none for the rate of a log, which its daemon then copies with the host's time")
-    return onDocker(dockerd, workload, context.scratch)
-  } catch (error) {
-    notes.push(`not compared with Docker: ${error instanceof Error ? error.message : String(error)}`)
-    return undefined
-  }
 }
 
 function rows(series: Series): Row[] {

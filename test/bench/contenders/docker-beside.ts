@@ -3,12 +3,19 @@ import { join } from "node:path"
 import type { BenchContext } from "../harness/bench.ts"
 import { type Dockerd, findDockerd, loadImage, startDockerd } from "./dockerd.ts"
 
-/** `archive`: the docker-archive that the daemon shall hold. Peers that cannot be had never fail a bench. */
+const AS_IT_COMES =
+  "Docker runs as a daemon of the bench's own, with its defaults, in network, mount and process namespaces of its own"
+
+/**
+ * `archive`: the docker-archive that the daemon shall hold. `how`: what a reader is told of it. Peers that cannot be had never
+ * fail a bench.
+ */
 export async function dockerOrNote(
   context: BenchContext,
   cleanup: AsyncDisposableStack,
   archive: string,
   notes: string[],
+  how = AS_IT_COMES,
 ): Promise<Dockerd | undefined> {
   const program = await findDockerd()
   if (program === null) {
@@ -20,9 +27,7 @@ export async function dockerOrNote(
     const dockerd = await startDockerd(program, join(context.scratch, "docker"))
     cleanup.defer(() => dockerd.stop())
     await loadImage(dockerd, archive)
-    notes.push(
-      "Docker runs as a daemon of the bench's own, with its defaults, in network, mount and process namespaces of its own",
-    )
+    notes.push(how)
     return dockerd
   } catch (error) {
     notes.push(`not compared with Docker: ${error instanceof Error ? error.message : String(error)}`)
