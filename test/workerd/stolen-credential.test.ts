@@ -48,7 +48,17 @@ async function aThief() {
     })
     expect([...victim.assignments.keys()]).toEqual([container.run?.id])
   }
-  return { ...plane, victim, thief, id: body.id, run: container.run.id, nothingHappened }
+  /** A run of the thief's own: the victim takes no more. */
+  const ownRun = async () => {
+    victim.send({ type: "condition", condition: { accepting: false, reason: null } })
+    await victim.acknowledged(victim.report([]))
+    const { body: made } = await plane.tenant.createContainer(aCall(), aCreate())
+    const own = made.run?.id
+    if (!own) throw new Error("no run")
+    await thief.assigned(own)
+    return { body: made, own }
+  }
+  return { ...plane, victim, thief, ownRun, id: body.id, run: container.run.id, nothingHappened }
 }
 
 const aNotice = (run_id: RunId) => ({
@@ -122,13 +132,8 @@ describe("a report", () => {
   })
 
   it("of its own run moves that run alone", async () => {
-    const { tenant, thief, victim, id } = await aThief()
-    victim.send({ type: "condition", condition: { accepting: false, reason: null } })
-    await victim.acknowledged(victim.report([]))
-    const { body } = await tenant.createContainer(aCall(), aCreate())
-    const own = body.run?.id
-    if (!own) throw new Error("no run")
-    await thief.assigned(own)
+    const { tenant, thief, id, ownRun } = await aThief()
+    const { body, own } = await ownRun()
     await thief.acknowledged(thief.report([anObservation(own, { state: "completed", exit: anExit() })]))
     expect((await tenant.getContainer(body.id)).status).toBe("exited")
     expect((await tenant.getContainer(id)).status).toBe("running")
@@ -247,14 +252,9 @@ describe("a flood", () => {
   })
 
   it("of reports that it does not wait to have acknowledged ends the session", async () => {
-    const { tenant, thief, victim, id } = await aThief()
+    const { tenant, thief, victim, id, ownRun } = await aThief()
     // Its own run's tenant is slow, so that they wait.
-    victim.send({ type: "condition", condition: { accepting: false, reason: null } })
-    await victim.acknowledged(victim.report([]))
-    const { body } = await tenant.createContainer(aCall(), aCreate())
-    const own = body.run?.id
-    if (!own) throw new Error("no run")
-    await thief.assigned(own)
+    const { own } = await ownRun()
     const held = Promise.withResolvers<{ unknown: RunId[] }>()
     vi.spyOn(TenantObject.prototype, "observe").mockReturnValueOnce(held.promise)
     for (let i = 0; i < 100; i++) thief.report([anObservation(own)])
@@ -272,13 +272,8 @@ describe("a flood", () => {
   })
 
   it("is not what a busy bridge says: a thousand acknowledged reports, and streams within their credit", async () => {
-    const { tenant, thief, victim } = await aThief()
-    victim.send({ type: "condition", condition: { accepting: false, reason: null } })
-    await victim.acknowledged(victim.report([]))
-    const { body } = await tenant.createContainer(aCall(), aCreate())
-    const own = body.run?.id
-    if (!own) throw new Error("no run")
-    await thief.assigned(own)
+    const { thief, ownRun } = await aThief()
+    const { own } = await ownRun()
     for (let i = 0; i < 60; i++) {
       const last = Array.from({ length: 20 })
         .map(() => thief.report([anObservation(own, { revision: i + 1 })]))
