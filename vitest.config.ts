@@ -47,6 +47,7 @@ export default defineConfig({
       },
       onHost("host", 60_000, 1),
       onHost("e2e", 120_000, 2),
+      onHost("alone", 60_000, 3),
     ],
   },
 })
