@@ -5,7 +5,7 @@
 import { setTimeout as delay } from "node:timers/promises"
 
 /** The pool refills when nothing was taken for so long. */
-const QUIET_MS = 50
+const QUIET_MS = 500
 /** Between two things of a refill, so that it never holds the thread for longer than one. */
 const REFILL_GAP_MS = 5
 
