@@ -17,9 +17,10 @@ export async function held(
 ): Promise<Answer<Container>> {
   if (holdMs === 0) return answer
   const { id } = answer.body
-  await watchers.until(() => {
+  const look = () => {
     const now = view(id)
-    return now === undefined || waitVerdict(now, "settled", undefined) !== "not_yet" ? true : undefined
-  }, holdMs)
-  return { ...answer, body: view(id) ?? answer.body }
+    return now === undefined || waitVerdict(now, "settled", undefined) !== "not_yet" ? { now } : undefined
+  }
+  const settled = (await watchers.until(id, look, holdMs)) ?? { now: view(id) }
+  return { ...answer, body: settled.now ?? answer.body }
 }

@@ -11,6 +11,8 @@ import type { RunRow } from "./rows.ts"
 import type { TenantStore } from "./store.ts"
 
 export interface Committed {
+  /** Those that may have changed. */
+  readonly containers: ReadonlySet<ContainerId>
   /** Runs whose outbox has a mark that it did not have before. */
   readonly due: readonly RunRow[]
   /** The earliest time at which something of what changed falls due. */
@@ -24,7 +26,7 @@ export class Ledger {
   readonly #clock: Clock
   readonly #ids: Ids
   readonly #committed: (committed: Committed) => void
-  #batch: { due: RunRow[]; wakes: number[] } | null = null
+  #batch: { containers: Set<ContainerId>; due: RunRow[]; wakes: number[] } | null = null
 
   constructor(store: TenantStore, clock: Clock, ids: Ids, committed: (committed: Committed) => void) {
     this.#store = store
@@ -36,7 +38,7 @@ export class Ledger {
   /** Everything that `work` changes is one transaction. It may not await. */
   batch<T>(work: () => T): T {
     if (this.#batch !== null) return work()
-    const batch = { due: [] as RunRow[], wakes: [] as number[] }
+    const batch = { containers: new Set<ContainerId>(), due: [] as RunRow[], wakes: [] as number[] }
     this.#batch = batch
     let result: T
     try {
@@ -45,7 +47,7 @@ export class Ledger {
       this.#batch = null
     }
     const wakeAtMs = batch.wakes.length === 0 ? null : batch.wakes.reduce((a, b) => Math.min(a, b))
-    this.#committed({ due: batch.due, wakeAtMs })
+    this.#committed({ containers: batch.containers, due: batch.due, wakeAtMs })
     return result
   }
 
@@ -83,6 +85,7 @@ export class Ledger {
 
   #note(before: Group | null, after: Group): void {
     if (this.#batch === null) return
+    this.#batch.containers.add(after.container.id)
     for (const run of after.runs) {
       const old = before?.runs.find((one) => one.id === run.id)
       if (newlyDue(old, run)) this.#batch.due.push(run)

@@ -165,11 +165,12 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
 
   async wait(ref: string, request: WaitRequest): Promise<{ reached: boolean; container: Container }> {
     const { id } = this.#resolve(ref)
-    const verdict = await this.#watchers.until(() => {
+    const look = () => {
       const run = request.run === null ? undefined : this.#runOf(id, request.run)
       const now = waitVerdict(this.#render(id), request.status, run)
       return now === "not_yet" ? undefined : now
-    }, request.timeout_ms)
+    }
+    const verdict = await this.#watchers.until(id, look, request.timeout_ms)
     return { reached: verdict === "reached", container: this.#render(id) }
   }
 
@@ -221,9 +222,9 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
     })
   }
 
-  #committed({ due, wakeAtMs }: Committed): void {
+  #committed({ containers, due, wakeAtMs }: Committed): void {
     this.#alarms.atLatest(wakeAtMs)
-    this.#watchers.changed()
+    this.#watchers.changed(containers)
     this.#background(due)
   }
 

@@ -3,19 +3,27 @@
  * alone; a crash ends their calls, and the caller asks again.
  */
 
+import type { ContainerId } from "../../schema/ids.ts"
+
 /** A client that has gone is noticed only by writing to it, so an idle stream carries an empty line this often. */
 const KEEPALIVE_MS = 15_000
 
 export class Watchers {
-  readonly #watchers = new Set<() => void>()
+  /** By the container that they wait for; null: of all. Many at once wait for one each, and looking takes its time. */
+  readonly #watchers = new Map<ContainerId | null, Set<() => void>>()
 
-  /** Wakes everybody; each looks for itself whether what it waits for has come. */
-  changed(): void {
-    for (const wake of this.#watchers) wake()
+  /** Wakes who waits for one of these; each looks for itself whether what it waits for has come. */
+  changed(containers: ReadonlySet<ContainerId>): void {
+    for (const id of containers) this.#wake(id)
+    this.#wake(null)
   }
 
-  /** Resolves with `look`'s first answer that is not undefined, or with undefined at the timeout. */
-  async until<T>(look: () => T | undefined, timeoutMs: number): Promise<T | undefined> {
+  #wake(id: ContainerId | null): void {
+    for (const wake of this.#watchers.get(id) ?? []) wake()
+  }
+
+  /** Resolves with `look`'s first answer that is not undefined, or with undefined at the timeout. `of` null: look at every change. */
+  async until<T>(of: ContainerId | null, look: () => T | undefined, timeoutMs: number): Promise<T | undefined> {
     const already = look()
     if (already !== undefined) return already
     const { promise, resolve, reject } = Promise.withResolvers<T | undefined>()
@@ -24,21 +32,33 @@ export class Watchers {
         const found = look()
         if (found === undefined) return
         // Looking may move a reader's cursor on: another change in this same turn must not look again for nobody.
-        this.#watchers.delete(wake)
+        this.#remove(of, wake)
         resolve(found)
       } catch (error) {
-        this.#watchers.delete(wake)
+        this.#remove(of, wake)
         reject(error)
       }
     }
-    this.#watchers.add(wake)
+    this.#add(of, wake)
     const timer = setTimeout(() => resolve(undefined), timeoutMs)
     try {
       return await promise
     } finally {
       clearTimeout(timer)
-      this.#watchers.delete(wake)
+      this.#remove(of, wake)
     }
+  }
+
+  #add(of: ContainerId | null, wake: () => void): void {
+    const watchers = this.#watchers.get(of)
+    if (watchers === undefined) this.#watchers.set(of, new Set([wake]))
+    else watchers.add(wake)
+  }
+
+  #remove(of: ContainerId | null, wake: () => void): void {
+    const watchers = this.#watchers.get(of)
+    watchers?.delete(wake)
+    if (watchers?.size === 0) this.#watchers.delete(of)
   }
 
   /**
@@ -56,11 +76,11 @@ export class Watchers {
     const reader = { gone: false }
     const leave = () => {
       reader.gone = true
-      this.changed()
+      this.#wake(null)
     }
     writer.closed.then(leave, leave)
     while (!reader.gone) {
-      const text = await this.until(() => (reader.gone ? "" : next()), KEEPALIVE_MS)
+      const text = await this.until(null, () => (reader.gone ? "" : next()), KEEPALIVE_MS)
       if (reader.gone) return
       try {
         await writer.write(encoder.encode(text ?? "\n"))
