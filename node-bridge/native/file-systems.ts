@@ -107,6 +107,18 @@ export async function mountFileSystem(type: string, source: string, options: rea
   }
 }
 
+/** The same at once, for a file system of the kernel's own that no disk is under: some 60 µs. */
+export function mountKernelFiles(type: string): number {
+  const context = checked(`fsopen ${type}`, fsopen(SYS_FSOPEN, type, CLOEXEC))
+  try {
+    checked(`mount ${type}`, fsconfig(SYS_FSCONFIG, context, FSCONFIG.CMD_CREATE, null, null, 0))
+    const attributes = MOUNT_ATTR.NOSUID | MOUNT_ATTR.NODEV | MOUNT_ATTR.NOEXEC
+    return checked("fsmount", fsmount(SYS_FSMOUNT, context, CLOEXEC, attributes))
+  } finally {
+    closeSync(context)
+  }
+}
+
 function checked(what: string, result: unknown): number {
   const value = Number(result)
   if (value < 0) throw new SystemCallError(what, koffi.errno())

@@ -133,7 +133,7 @@ const OPEN_TREE_CLONE = 1
 const OPEN_TREE_CLOEXEC = 0o2000000
 
 /** MOUNT_ATTR_* of mount_setattr(2). */
-export const MOUNT_ATTR = { RDONLY: 0x1, NOSUID: 0x2, NODEV: 0x4, NOATIME: 0x10, IDMAP: 0x100000 } as const
+export const MOUNT_ATTR = { RDONLY: 0x1, NOSUID: 0x2, NODEV: 0x4, NOEXEC: 0x8, NOATIME: 0x10, IDMAP: 0x100000 } as const
 
 /** A detached bind mount of `path` with attributes set, as a descriptor; closing the last reference dissolves it. */
 export function detachedMount(path: string, attributes: number, usernsFd: number): number {

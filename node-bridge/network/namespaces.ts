@@ -6,9 +6,10 @@
  * `setns` moves the thread that calls it: every excursion is one synchronous call that ends at home. A thread that cannot
  * come home must not go on, for whatever it spawned next would run inside a container's network.
  */
-import { closeSync, openSync, writeFileSync } from "node:fs"
+import { closeSync, openSync } from "node:fs"
 import { CLONE_NEWNET, interfaceIndex, setns, unshare } from "../native/libc.ts"
 import { RouteSocket } from "./rtnetlink.ts"
+import { NetworkSettings } from "./settings.ts"
 import { macOf } from "./addresses.ts"
 import type { Shape } from "./shape.ts"
 
@@ -22,7 +23,7 @@ const NEAR_MAC = "02:62:00:00:00:01"
  * Every port may be bound without a capability, and ping works: a network of one's own has nobody to protect from that.
  * The groups are the host's numbers of any container's groups. IPv6 is off but for loopback: there is no address to give.
  */
-const INSIDE_SYSCTLS = [
+const INSIDE_SETTINGS = [
   ["ipv4/ip_unprivileged_port_start", "0"],
   ["ipv4/ping_group_range", "0 2147483647"],
   ["ipv6/conf/all/disable_ipv6", "1"],
@@ -43,16 +44,6 @@ export interface Shapes {
   readonly egress: Shape | null
 }
 
-function setSysctl(name: string, value: string): void {
-  try {
-    writeFileSync(`/proc/sys/net/${name}`, value)
-  } catch (error) {
-    // A kernel without IPv6 has nothing to switch off.
-    if (name.startsWith("ipv6/") && error instanceof Error && "code" in error && error.code === "ENOENT") return
-    throw error
-  }
-}
-
 function configureFar(inside: RouteSocket, { address, gateway }: Pair): void {
   const index = interfaceIndex(INSIDE_NAME)
   inside.addAddress(index, address)
@@ -68,8 +59,10 @@ const openCurrent = () => openSync("/proc/thread-self/ns/net", "r")
 export class NamespaceMaker {
   readonly #home = openCurrent()
   readonly #host = new RouteSocket()
+  readonly #settings = new NetworkSettings()
 
   close(): void {
+    this.#settings.close()
     this.#host.close()
     closeSync(this.#home)
   }
@@ -86,7 +79,7 @@ export class NamespaceMaker {
   loopbackOnly(): number {
     unshare(CLONE_NEWNET)
     try {
-      for (const [name, value] of INSIDE_SYSCTLS) setSysctl(name, value)
+      for (const [name, value] of INSIDE_SETTINGS) this.#settings.write(name, value)
       const inside = new RouteSocket()
       try {
         inside.linkUp(LOOPBACK_INDEX)
@@ -134,7 +127,7 @@ export class NamespaceMaker {
   }
 
   #configureNear(pair: Pair): void {
-    setSysctl(`ipv6/conf/${pair.linkName}/disable_ipv6`, "1")
+    this.#settings.write(`ipv6/conf/${pair.linkName}/disable_ipv6`, "1")
     const index = interfaceIndex(pair.linkName)
     this.#host.addAddress(index, pair.gateway)
     // Nobody is asked who has which address, and nobody's claim is heard.

@@ -1,8 +1,9 @@
 import { execFileSync, spawn } from "node:child_process"
 import { createHash } from "node:crypto"
-import { existsSync, readFileSync, readdirSync, readlinkSync } from "node:fs"
+import { closeSync, existsSync, readFileSync, readdirSync, readlinkSync } from "node:fs"
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest"
 import { linkPrefix } from "../../node-bridge/network/addresses.ts"
+import { NamespaceMaker } from "../../node-bridge/network/namespaces.ts"
 import { NamespacePool } from "../../node-bridge/network/pool.ts"
 import { formatId } from "../../schema/ids.ts"
 import type { RunId } from "../../schema/ids.ts"
@@ -147,6 +148,23 @@ describe("a network with loopback only", () => {
       await closeAll(pool)
     }
   })
+})
+
+it("gives every one of many namespaces its own settings, and leaves the host's as they were", async () => {
+  const files = ["ip_unprivileged_port_start", "ping_group_range"].map((name) => `/proc/sys/net/ipv4/${name}`)
+  const onHost = () => files.map((file) => readFileSync(file, "utf8"))
+  const before = onHost()
+  const maker = new NamespaceMaker()
+  const made = Array.from({ length: 150 }, () => maker.loopbackOnly())
+  try {
+    for (const fd of [made.at(0), made.at(81), made.at(-1)]) {
+      expect(await within(`/proc/${process.pid}/fd/${fd}`, "cat", ...files)).toMatch(/^0\n0\s+2147483647\n?$/)
+    }
+    expect(onHost()).toEqual(before)
+  } finally {
+    for (const fd of made) closeSync(fd)
+    maker.close()
+  }
 })
 
 describe("the pool of networks", () => {
