@@ -21,6 +21,9 @@ const USAGE = `Usage: npm run bench -- NAME [--json] [--rounds N] [--count N] [-
 The exit code is 1 when a bar is missed. To pipe the JSON: npm run --silent bench -- NAME --json. Benches:
 `
 
+/** The shell's code for a program that a Ctrl-C ended. */
+const INTERRUPTED = 130
+
 const say = (line: string) => process.stderr.write(`· ${line}\n`)
 
 async function main(): Promise<number> {
@@ -39,6 +42,7 @@ async function main(): Promise<number> {
     throw new Fault(`--count takes a number from 1 on, not “${values.count}”.`)
   if (process.getuid?.() !== 0) throw new Fault("The benches run containers, which needs root: run them as root, or with sudo.")
 
+  const { signal, sinceMs } = interruption()
   const scratch = await mkdtemp(join(tmpdir(), "berth-bench-"))
   await chmod(scratch, 0o755) // containers' root ids are strangers here, and must reach their root folder
   try {
@@ -47,14 +51,18 @@ async function main(): Promise<number> {
       count,
       scratch,
       peersOnly: values["peers-only"],
-      signal: interruption(),
+      signal,
       say,
     })
     process.stdout.write(`${values.json ? toJson(report) : `\n${toText(report)}`}\n`)
     return report.rows.some(missesItsBar) ? 1 : 0
+  } catch (error) {
+    if (!signal.aborted) throw error // what fails after that fails for want of what was taken away
   } finally {
     await rm(scratch, { recursive: true, force: true })
   }
+  process.stderr.write(`bench: stopped, and what it had started taken away in ${(sinceMs() / 1000).toFixed(1)} s\n`)
+  return INTERRUPTED
 }
 
 async function measure(name: string, bench: Bench, context: BenchContext): Promise<Report> {
@@ -77,11 +85,16 @@ async function listOfBenches(): Promise<string> {
 }
 
 /** Aborts at the first Ctrl-C or its kin, so that everything is taken away; a second one ends the process at once. */
-function interruption(): AbortSignal {
+function interruption(): { signal: AbortSignal; sinceMs(): number } {
   const controller = new AbortController()
+  let at = 0
   for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
-    process.once(name, () => controller.abort(new Fault(`Stopped by ${name}.`)))
-  return controller.signal
+    process.once(name, () => {
+      at = performance.now()
+      say(`${name}: taking everything away`)
+      controller.abort(new Fault(`Stopped by ${name}.`))
+    })
+  return { signal: controller.signal, sinceMs: () => performance.now() - at }
 }
 
 function readArguments() {

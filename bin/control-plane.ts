@@ -100,6 +100,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
       },
     ],
   })
+  restoreSignals() // those of its construction, and below those that came until it was ready
   try {
     await miniflare.ready
     restoreSignals()

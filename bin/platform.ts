@@ -23,6 +23,8 @@ export interface PlatformOptions {
   /** Told as each part stands. */
   readonly onStep?: (step: "control plane" | "tenant" | "node", detail: string) => void
   readonly onLog?: (line: string) => void
+  /** Once aborted, a start that has not come to its end takes down what stands, and rejects with the reason. */
+  readonly signal?: AbortSignal
 }
 
 export interface Platform {
@@ -63,6 +65,7 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
   }
   try {
     const signingKey = await signingKeyIn(paths.signingKey)
+    options.signal?.throwIfAborted()
     controlPlane = await startControlPlane({
       state: paths.controlPlane,
       port: options.port,
@@ -85,6 +88,7 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
 
     const { join_token } = await operator.post<{ join_token: string }>("/v1/admin/join-tokens", { labels: { region: "local" } })
     await writeFile(paths.joinToken, join_token, { mode: 0o600 })
+    options.signal?.throwIfAborted()
     bridge = startBridge({
       state: paths.node,
       url,
@@ -96,13 +100,26 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
       env: options.bridgeEnv,
       onLog: options.onLog,
     })
-    await bridge.ready
+    await unlessAborted(bridge.ready, options.signal)
     await rm(paths.joinToken, { force: true })
     options.onStep?.("node", String(bridge.pid))
     return { url, token, operatorToken, tenant: clientOf(url, token), operator, bridge, stop }
   } catch (error) {
     await stop("leave").catch(() => {})
     throw error
+  }
+}
+
+async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return await promise
+  const aborted = Promise.withResolvers<never>()
+  const abort = () => aborted.reject(signal.reason)
+  signal.addEventListener("abort", abort)
+  if (signal.aborted) abort()
+  try {
+    return await Promise.race([promise, aborted.promise])
+  } finally {
+    signal.removeEventListener("abort", abort)
   }
 }
 

@@ -1,9 +1,10 @@
 /** How much of the kernel a container reaches: the system calls that its filter lets past, beside Docker's default and no filter. */
 import { join } from "node:path"
-import { layoutOf, startPlatform } from "../../bin/platform.ts"
+import { layoutOf } from "../../bin/platform.ts"
 import type { Container } from "../../schema/api.ts"
 import { buildProbe } from "../support/probes.ts"
 import { dockerOrNote } from "./contenders/docker-beside.ts"
+import { startOurs } from "./contenders/our-platform.ts"
 import { makeReachImage, type ReachImage } from "./contenders/reach-image.ts"
 import type { Bench, BenchContext } from "./harness/bench.ts"
 import { command, output } from "./harness/process.ts"
@@ -74,11 +75,9 @@ export const bench: Bench = {
   },
 }
 
-async function inBerth({ say }: BenchContext, state: string, image: ReachImage): Promise<string> {
-  say("starting the platform")
+async function inBerth(context: BenchContext, state: string, image: ReachImage): Promise<string> {
   await using cleanup = new AsyncDisposableStack()
-  const { tenant, stop } = await startPlatform({ state, port: 0, runtime: "crun" })
-  cleanup.defer(() => stop())
+  const { tenant } = await startOurs(context, state, cleanup)
   const { id } = await tenant.post<Container>("/v1/containers", {
     image: image.berth,
     command: ["/bin/sh", "-c", "reach </dev/null"],

@@ -4,7 +4,7 @@ import { readFile } from "node:fs/promises"
 import { join } from "node:path"
 import { z } from "zod"
 import type { Client } from "../../bin/client.ts"
-import { layoutOf, startPlatform } from "../../bin/platform.ts"
+import { layoutOf } from "../../bin/platform.ts"
 import type { Container } from "../../schema/api.ts"
 import { MIB, MIN_DISK_BYTES } from "../../schema/container.ts"
 import type { Timings } from "../../schema/protocol.ts"
@@ -12,6 +12,7 @@ import { typicalTrail } from "./contenders/berth.ts"
 import { dockerOrNote } from "./contenders/docker-beside.ts"
 import type { Dockerd } from "./contenders/dockerd.ts"
 import { kernelKib, processesUnder } from "./contenders/kernel-memory.ts"
+import { startOurs } from "./contenders/our-platform.ts"
 import { makeWorkload, SLEEP, type Workload } from "./contenders/workload.ts"
 import type { Bench, BenchContext } from "./harness/bench.ts"
 import { type Row, rowOf } from "./harness/report.ts"
@@ -66,9 +67,7 @@ async function refuseTooMany(count: number): Promise<void> {
 
 async function measureOurs(context: BenchContext, state: string, count: number, notes: string[]) {
   await using cleanup = new AsyncDisposableStack()
-  context.say("starting the platform")
-  const platform = await startPlatform({ state, port: 0, runtime: "crun", bridgeArgs: offering(count) })
-  cleanup.defer(() => platform.stop())
+  const platform = await startOurs(context, state, cleanup, offering(count))
   const made: string[] = []
   cleanup.defer(() => removeAll(platform.tenant, made, context))
 

@@ -2,12 +2,13 @@
 import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
 import { clientOf } from "../../bin/client.ts"
-import { layoutOf, type Platform, startPlatform } from "../../bin/platform.ts"
+import { layoutOf, type Platform } from "../../bin/platform.ts"
 import type { Tenant } from "../../schema/api.ts"
 import { dockerOrNote } from "./contenders/docker-beside.ts"
 import { LIMITS, onBerth, onDocker, type Limited, type StartLimited } from "./contenders/limited.ts"
+import { startOurs } from "./contenders/our-platform.ts"
 import { makeWorkload } from "./contenders/workload.ts"
-import type { Bench, BenchContext, Contender } from "./harness/bench.ts"
+import type { Bench, Contender } from "./harness/bench.ts"
 import { output } from "./harness/process.ts"
 import { type Row, rowOf } from "./harness/report.ts"
 import { alternate, type Series } from "./harness/rounds.ts"
@@ -50,29 +51,29 @@ export const bench: Bench = {
     const contenders: Contender[] = []
     if (!context.peersOnly) {
       const platform = await startOurs(context, state, cleanup)
-      contenders.push(beside("berth", onBerth(platform.tenant), onBerth(await otherTenant(platform))))
+      contenders.push(beside("berth", context.signal, onBerth(platform.tenant), onBerth(await otherTenant(platform))))
     }
     const dockerd = await dockerOrNote(context, cleanup, workload.archive, notes, DOCKER_IS_LIMITED)
     if (dockerd) {
       const docker = onDocker(dockerd, workload, context.scratch)
-      contenders.push(beside("docker", docker, docker))
+      contenders.push(beside("docker", context.signal, docker, docker))
     }
     return { rows: rows(await alternate(contenders, context.rounds, context)), trail: null, notes }
   },
 }
 
 /** One turn: the server alone, then with the greedy one. */
-function beside(name: string, ofVictim: StartLimited, ofGreedy: StartLimited): Contender {
+function beside(name: string, signal: AbortSignal, ofVictim: StartLimited, ofGreedy: StartLimited): Contender {
   const running: Limited[] = []
   return {
     name,
     once: async () => {
       const victim = await ofVictim(SERVER)
       running.push(victim)
-      const alone = await latencies(victim)
+      const alone = await latencies(victim, signal)
       running.push(await ofGreedy(GREEDY))
-      await sleep(RISE_MS)
-      const both = await latencies(victim)
+      await sleep(RISE_MS, undefined, { signal })
+      const both = await latencies(victim, signal)
       const p99 = { alone: quantile(alone, 0.99), both: quantile(both, 0.99) }
       return {
         [`${name}.alone.p99`]: p99.alone,
@@ -89,21 +90,14 @@ function beside(name: string, ofVictim: StartLimited, ofGreedy: StartLimited): C
 }
 
 /** The client stands for a machine of its own: at real-time priority it waits for neither container, so all delay is the server's. */
-async function latencies({ pid }: Limited): Promise<number[]> {
+async function latencies({ pid }: Limited, signal: AbortSignal): Promise<number[]> {
   const client = join(import.meta.dirname, "contenders/steady-client.ts")
   const words = [`--net=/proc/${pid}/ns/net`, "chrt", "--fifo", "10", process.execPath, client, PORT, PER_SECOND, SECONDS].map(
     String,
   )
-  const printed = await output({ file: "nsenter", args: words })
+  const printed = await output({ file: "nsenter", args: words }, signal)
   if (printed === null) throw new Error("the client could not be run in the server's network")
   return JSON.parse(printed) as number[]
-}
-
-async function startOurs(context: BenchContext, state: string, cleanup: AsyncDisposableStack): Promise<Platform> {
-  context.say("starting the platform")
-  const platform = await startPlatform({ state, port: 0, runtime: "crun" })
-  cleanup.defer(() => platform.stop())
-  return platform
 }
 
 async function otherTenant({ operator, url }: Platform) {

@@ -2,11 +2,12 @@
 import { mkdir } from "node:fs/promises"
 import { availableParallelism } from "node:os"
 import { join } from "node:path"
-import { layoutOf, type Platform, startPlatform } from "../../bin/platform.ts"
+import { layoutOf } from "../../bin/platform.ts"
 import { dockerOrNote } from "./contenders/docker-beside.ts"
 import { makeLoadImage } from "./contenders/load-image.ts"
 import { inBerth, inDocker, LOADS, onTheHost } from "./contenders/loads.ts"
-import type { Bench, BenchContext } from "./harness/bench.ts"
+import { startOurs } from "./contenders/our-platform.ts"
+import type { Bench } from "./harness/bench.ts"
 import { type Row, rowOf } from "./harness/report.ts"
 import { alternate, type Series } from "./harness/rounds.ts"
 import { median } from "./harness/stats.ts"
@@ -40,7 +41,7 @@ export const bench: Bench = {
     const files = join(state, "bare")
     const image = await makeLoadImage(layoutOf(state).images, join(context.scratch, "loads"))
     await mkdir(files, { recursive: true })
-    const platform = context.peersOnly ? undefined : await startOurs(context, state, cleanup)
+    const platform = context.peersOnly ? undefined : await startOurs(context, state, cleanup, WHOLE_MACHINE)
     const dockerd = await dockerOrNote(context, cleanup, image.archive, notes)
     const rows: Row[] = []
     for (const load of LOADS) {
@@ -52,7 +53,7 @@ export const bench: Bench = {
       context.say(`${load.name}, ${context.rounds} rounds`)
       const contenders = [
         ...(platform ? [inBerth(platform.tenant, image, load)] : []),
-        onTheHost(image, files, load),
+        onTheHost(image, files, load, context.signal),
         ...(dockerd ? [inDocker(dockerd, image, load)] : []),
       ]
       const series = await alternate(contenders, context.rounds, { signal: context.signal, say: () => {} })
@@ -61,13 +62,6 @@ export const bench: Bench = {
     notes.push("no container has a limit that holds it up: each may use all processors; a start is not in any figure")
     return { rows, trail: null, notes }
   },
-}
-
-async function startOurs(context: BenchContext, state: string, cleanup: AsyncDisposableStack): Promise<Platform> {
-  context.say("starting the platform")
-  const platform = await startPlatform({ state, port: 0, runtime: "crun", bridgeArgs: WHOLE_MACHINE })
-  cleanup.defer(() => platform.stop())
-  return platform
 }
 
 function rowsOf(name: string, series: Series): Row[] {

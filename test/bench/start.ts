@@ -1,15 +1,16 @@
 /** How long a tenant waits for a container, beside what else starts containers on this machine. The image is cached everywhere. */
 import { join } from "node:path"
-import { layoutOf, type Platform, startPlatform } from "../../bin/platform.ts"
+import { layoutOf } from "../../bin/platform.ts"
 import type { Timings } from "../../schema/protocol.ts"
 import { bareCrun } from "./contenders/bare-crun.ts"
 import { berthBurst, berthCreate, typicalTrail } from "./contenders/berth.ts"
 import { dockerApi, dockerBurst, dockerRun } from "./contenders/docker-run.ts"
 import { dockerOrNote } from "./contenders/docker-beside.ts"
 import type { Dockerd } from "./contenders/dockerd.ts"
+import { startOurs } from "./contenders/our-platform.ts"
 import { initSwarm, swarmService } from "./contenders/swarm.ts"
 import { makeWorkload, type Workload } from "./contenders/workload.ts"
-import type { Bench, BenchContext, Contender } from "./harness/bench.ts"
+import type { Bench, Contender } from "./harness/bench.ts"
 import { type Row, rowOf } from "./harness/report.ts"
 import { alternate, type Series } from "./harness/rounds.ts"
 import { median, p95 } from "./harness/stats.ts"
@@ -24,6 +25,7 @@ const DEFAULT_CPUS = 1
 const CPU_SHARE = 0.05
 /** One more than a burst takes: capacity is what placement counts with, not a limit on anything. */
 const CAPACITY_CPUS = BURST + 1
+const OFFERING = ["--capacity-cpus", String(CAPACITY_CPUS)]
 const OVERCOMMIT_NOTE = `our node offers ${CAPACITY_CPUS} processors, more than it may have, so that the whole burst fits at the default of 1 each`
 
 const CREATE = { create: "berth", host: "berth.host" }
@@ -42,7 +44,7 @@ export const bench: Bench = {
     const crun = await bareCrun(join(context.scratch, "crun"), "crun", workload.rootDir)
     cleanup.defer(() => crun.tidy().catch(() => {})) // nothing to delete when its turn was over
     const swarm = dockerd && (await swarmOrNote(dockerd, workload, notes))
-    const platform = context.peersOnly ? undefined : await startOurs(context, state, cleanup)
+    const platform = context.peersOnly ? undefined : await startOurs(context, state, cleanup, OFFERING)
 
     const trails: Timings[] = []
     const singles: Contender[] = [
@@ -66,18 +68,6 @@ export const bench: Bench = {
 
     return { rows: rows(single, burst), trail: platform ? typicalTrail(trails) : null, notes }
   },
-}
-
-async function startOurs(context: BenchContext, state: string, cleanup: AsyncDisposableStack): Promise<Platform> {
-  context.say("starting the platform")
-  const platform = await startPlatform({
-    state,
-    port: 0,
-    runtime: "crun",
-    bridgeArgs: ["--capacity-cpus", String(CAPACITY_CPUS)],
-  })
-  cleanup.defer(() => platform.stop())
-  return platform
 }
 
 async function swarmOrNote(dockerd: Dockerd, workload: Workload, notes: string[]): Promise<Contender | undefined> {

@@ -17,6 +17,7 @@ export async function dockerOrNote(
   notes: string[],
   how = AS_IT_COMES,
 ): Promise<Dockerd | undefined> {
+  context.signal.throwIfAborted()
   const program = await findDockerd()
   if (program === null) {
     notes.push("not compared with Docker: dockerd is not installed (apt-get install --no-install-recommends docker.io)")
@@ -24,12 +25,13 @@ export async function dockerOrNote(
   }
   try {
     context.say("starting a Docker daemon of our own")
-    const dockerd = await startDockerd(program, join(context.scratch, "docker"))
+    const dockerd = await startDockerd(program, join(context.scratch, "docker"), context.signal)
     cleanup.defer(() => dockerd.stop())
     await loadImage(dockerd, archive)
     notes.push(how)
     return dockerd
   } catch (error) {
+    context.signal.throwIfAborted()
     notes.push(`not compared with Docker: ${error instanceof Error ? error.message : String(error)}`)
     return undefined
   }

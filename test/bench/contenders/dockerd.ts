@@ -33,8 +33,8 @@ export interface Dockerd {
 export const findDockerd = async (): Promise<string | null> =>
   (await output({ file: "/bin/sh", args: ["-c", "command -v dockerd"] }))?.trim() ?? null
 
-/** Starts a daemon that keeps everything under `folder`. */
-export async function startDockerd(dockerd: string, folder: string): Promise<Dockerd> {
+/** Starts a daemon that keeps everything under `folder`, and ends at the latest when `signal` is aborted: its clients then fail at once. */
+export async function startDockerd(dockerd: string, folder: string, signal: AbortSignal): Promise<Dockerd> {
   await mkdir(folder, { recursive: true })
   const socket = join(folder, "docker.sock")
   const cgroup = `berth-bench-${process.pid}`
@@ -60,9 +60,13 @@ export async function startDockerd(dockerd: string, folder: string): Promise<Doc
   const api = new EngineApi(socket)
   const client = clientBeside(dockerd)
 
+  const kill = () => daemon.kill("SIGKILL") // unshare passes it on, and with the first process of a namespace all others end
+  signal.addEventListener("abort", kill)
+  if (signal.aborted) kill()
   const stop = async () => {
+    signal.removeEventListener("abort", kill)
     api.close()
-    daemon.kill("SIGKILL") // unshare passes it on, and with the first process of a namespace all others end
+    kill()
     await ended.catch(() => {})
     await removeCgroups(cgroup)
   }

@@ -1,4 +1,7 @@
-/** The loads as shell scripts, and who runs them. Each prints as its last line milliseconds for a fixed amount of work. */
+/**
+ * The loads as shell scripts, and who runs them. Each prints as its last line milliseconds for a fixed amount of work. No server
+ * leaves its script's process group: on the host nothing else would end it with the bench.
+ */
 import { availableParallelism } from "node:os"
 import { join } from "node:path"
 import type { Client } from "../../../bin/client.ts"
@@ -12,11 +15,11 @@ import type { LoadImage } from "./load-image.ts"
 const WAIT_SECONDS = 120
 
 const REDIS = `
-redis-server --port 6397 --bind 127.0.0.1 --save '' --dir /tmp --daemonize yes >/dev/null
+redis-server --port 6397 --bind 127.0.0.1 --save '' --dir /tmp >/dev/null 2>&1 &
 until redis-cli -p 6397 ping >/dev/null 2>&1; do sleep 0.05; done
 redis-benchmark -p 6397 -t get -n 60000 -c 20 --csv | awk -F'"' '/GET/ { print 60000 * 1000 / $4 }'
 redis-cli -p 6397 shutdown nosave >/dev/null 2>&1
-true`
+wait`
 
 const NGINX_CONFIG = `user root; worker_processes 1; pid /tmp/berth-load.pid; events { worker_connections 256; } http { access_log off; ${[
   "client_body",
@@ -30,9 +33,11 @@ const NGINX_CONFIG = `user root; worker_processes 1; pid /tmp/berth-load.pid; ev
 
 const NGINX = `
 echo '${NGINX_CONFIG}' > /tmp/berth-load.conf
-nginx -e stderr -c /tmp/berth-load.conf
+nginx -e stderr -g 'daemon off;' -c /tmp/berth-load.conf &
+until wget -q -O /dev/null http://127.0.0.1:6398/; do sleep 0.05; done 2>/dev/null
 wrk -t1 -c16 -d1s http://127.0.0.1:6398/ | awk '/Requests\\/sec/ { print 50000 * 1000 / $2 }'
-kill $(cat /tmp/berth-load.pid)
+kill $!
+wait
 rm -rf /tmp/berth-load*`
 
 export interface Load {
@@ -86,16 +91,19 @@ export const inDocker = (docker: Dockerd, image: LoadImage, { name, script }: Lo
   tidy: async () => {},
 })
 
-/** `folder`: on the disk that the containers' roots are on. */
-export const onTheHost = (image: LoadImage, folder: string, { name, script }: Load): Contender => ({
+/** `folder`: on the disk that the containers' roots are on. `signal`: ends the load. */
+export const onTheHost = (image: LoadImage, folder: string, { name, script }: Load, signal: AbortSignal): Contender => ({
   name: `${name} on the host`,
   once: async () => ({
     [`host.${name}`]: figureIn(
-      await output({
-        file: "/bin/sh",
-        args: ["-c", script],
-        env: { PATH: `${image.hostBin}:/usr/sbin:/usr/bin:/sbin:/bin`, LOAD_FILE: join(folder, "load.file") },
-      }),
+      await output(
+        {
+          file: "/bin/sh",
+          args: ["-c", script],
+          env: { PATH: `${image.hostBin}:/usr/sbin:/usr/bin:/sbin:/bin`, LOAD_FILE: join(folder, "load.file") },
+        },
+        signal,
+      ),
     ),
   }),
   tidy: async () => {},

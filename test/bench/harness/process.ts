@@ -9,6 +9,9 @@ export interface Command {
   readonly env?: NodeJS.ProcessEnv
 }
 
+/** Of a program that lasts: it runs as a process group of its own, which is killed when this is aborted. */
+type Ended = AbortSignal | undefined
+
 export const command = (file: string, ...args: readonly string[]): Command => ({ file, args })
 
 /** Runs a program and answers the milliseconds until it has exited. A failure rejects with what it wrote to standard error. */
@@ -26,13 +29,15 @@ export async function timed({ file, args, env = process.env }: Command): Promise
   return ms
 }
 
-/** What a program prints; null when it cannot be run or fails. */
-export async function output({ file, args, env = process.env }: Command): Promise<string | null> {
-  const child = spawn(file, args, { env, stdio: ["ignore", "pipe", "ignore"] })
+/** What a program prints; null when it cannot be run or fails. Aborted, it rejects with the reason. */
+export async function output({ file, args, env = process.env }: Command, ended?: Ended): Promise<string | null> {
+  const child = spawn(file, args, { env, stdio: ["ignore", "pipe", "ignore"], detached: ended !== undefined })
+  using _ = ended && endedWith(ended, child)
   let text = ""
   child.stdout.setEncoding("utf8").on("data", (part: string) => (text += part))
   const closed = new Promise<void>((resolve) => child.once("close", () => resolve()))
   const code = await exitOf(child).catch(() => null)
+  ended?.throwIfAborted()
   if (code !== 0) return null
   await closed
   return text
@@ -45,4 +50,13 @@ export function exitOf(child: ChildProcess): Promise<number> {
     child.once("error", reject)
     child.once("exit", (code) => resolve(code ?? 128))
   })
+}
+
+function endedWith(signal: AbortSignal, child: ChildProcess): Disposable {
+  const kill = () => {
+    if (child.pid !== undefined && child.exitCode === null) process.kill(-child.pid, "SIGKILL")
+  }
+  signal.addEventListener("abort", kill)
+  if (signal.aborted) kill()
+  return { [Symbol.dispose]: () => signal.removeEventListener("abort", kill) }
 }
