@@ -69,6 +69,7 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
       clock: this.#clock,
       settings: () => this.#config(),
       change: (run, mutate) => this.#ledger.changeRun(run, mutate),
+      batch: (work) => this.#ledger.batch(work),
       background: (work) => ctx.waitUntil(work),
     })
     this.#observations = new Observations(store, this.#ledger, () => this.#config().policy)

@@ -14,6 +14,7 @@ import { featuresFor, hostPids } from "../../schema/features.ts"
 import type { CellId, NodeId, RunId } from "../../schema/ids.ts"
 import type { Clock, Peers } from "../shared/ports.ts"
 import type { Ask, TenantConfig } from "../shared/rpc.ts"
+import { Gathered } from "./gathered.ts"
 import { refusedByPolicy } from "./policy.ts"
 import {
   atPlace, type Changed, mergeRefused, mayGoEarly, type Place, placed, policyRefused, type Refused, unplaceable,
@@ -35,6 +36,8 @@ export interface SagaPorts {
   settings(): TenantConfig
   /** Changes a run's container and settles it, in a transaction; a run that is known no longer is left alone. */
   change(run: RunId, mutate: (group: Group, run: RunRow, now: number) => Changed): void
+  /** Makes one transaction of all changes in `work`. */
+  batch(work: () => void): void
   /** Keeps the object awake for work that nobody waits for. */
   background(work: Promise<void>): void
 }
@@ -43,6 +46,7 @@ export class Saga {
   readonly #ports: SagaPorts
   readonly #inCall = new Map<RunId, Promise<void>>()
   readonly #handing = new Map<RunId, Promise<void>>()
+  readonly #toPlace = new Gathered<RunId>((runs, answered) => this.#place(runs, answered))
 
   constructor(ports: SagaPorts) {
     this.#ports = ports
@@ -77,7 +81,7 @@ export class Saga {
       (run) => run.cell_id,
     )
     const results = await Promise.allSettled([
-      this.#place(pending),
+      ...(pending.length > 0 ? [this.#toPlace.add(pending.map((run) => run.id))] : []),
       ...[...byNode].map(([node, group]) => inCalls(group, (some) => this.#assign(node, some))),
       ...[...byCell].map(([cell, group]) => this.#release(cell, group)),
     ])
@@ -111,8 +115,7 @@ export class Saga {
    * Asks the tenant's cells in order; only a cell's own refusal leads on to the next one. A cell that does not answer may have
    * placed the run, so it is asked again before any other.
    */
-  async #place(runs: readonly RunRow[]): Promise<void> {
-    if (runs.length === 0) return
+  async #place(runs: readonly RunId[], answered: () => void): Promise<void> {
     const { cells, policy } = this.#ports.settings()
     let asks = runs.flatMap((run) => this.#ask(run))
     const refused = new Map<RunId, (readonly Refused[])[]>(asks.flatMap((ask) => ask.run_ids.map((id) => [id, []])))
@@ -120,6 +123,7 @@ export class Saga {
       if (asks.length === 0) break
       const asked_at_ms = this.#ports.clock.now()
       const placements = await this.#ports.peers.cell(cell).place(cell, asks)
+      answered()
       const times = { asked_at_ms, answered_at_ms: this.#ports.clock.now() }
       const places: (readonly [RunId, Place])[] = []
       for (const { run_id, ...answer } of placements) {
@@ -140,9 +144,11 @@ export class Saga {
     }
   }
 
-  #ask(run: RunRow): Ask[] {
-    const spec = this.#ports.store.container(run.container_id)?.spec
-    if (spec === undefined) return []
+  /** None for a run that has ended while it waited for its turn. */
+  #ask(id: RunId): Ask[] {
+    const run = this.#ports.store.run(id)
+    const spec = run?.state === "pending" ? this.#ports.store.container(run.container_id)?.spec : undefined
+    if (run === undefined || spec === undefined) return []
     const { tenant_id, policy } = this.#ports.settings()
     const refusal = refusedByPolicy(spec, policy)
     if (refusal !== undefined) {
@@ -179,13 +185,15 @@ export class Saga {
     } finally {
       for (const { id } of fresh) this.#handing.delete(id)
       resolve()
-      for (const [id, at] of places) {
-        const sent = fresh.find((run) => run.id === id)
-        this.#ports.change(id, (group, run, at_ms) => {
-          const known = placed(group, run, at, at_ms)
-          return sent && tookMs !== undefined ? { ...known, group: acknowledged(known.group, sent, tookMs) } : known
-        })
-      }
+      this.#ports.batch(() => {
+        for (const [id, at] of places) {
+          const sent = fresh.find((run) => run.id === id)
+          this.#ports.change(id, (group, run, at_ms) => {
+            const known = placed(group, run, at, at_ms)
+            return sent && tookMs !== undefined ? { ...known, group: acknowledged(known.group, sent, tookMs) } : known
+          })
+        }
+      })
     }
   }
 
