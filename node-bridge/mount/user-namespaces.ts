@@ -106,7 +106,7 @@ function openOf(init: ProcessIdentity, range: IdRange): number | null {
     return null
   }
   try {
-    const mapped = readFileSync(`/proc/${init.pid}/uid_map`, "latin1").trim().split(/\s+/).map(Number)
+    const mapped = readFileSync(`/proc/${init.pid}/uid_map`, "utf8").trim().split(/\s+/).map(Number)
     const [inside, outside, count] = mapped
     const whole = mapped.length === 3 && inside === 0 && outside === range.hostBase && count === range.size
     // Looked at last: what was read before is then of this process and of none that came after it.
@@ -153,7 +153,7 @@ async function make(range: IdRange): Promise<number> {
 
 /** Never above the bridge's own: without CAP_SYS_RESOURCE a hard limit can only fall. */
 function limitOptions(): string[] {
-  const own = readFileSync("/proc/self/limits", "latin1")
+  const own = readFileSync("/proc/self/limits", "utf8")
   return Object.entries(LIMITS).map(([name, ours]) => {
     const line = own.split("\n").find((each) => each.startsWith(LIMIT_LINE[name as keyof typeof LIMITS]))
     const hard = line?.trim().split(/\s{2,}/)[2]

@@ -151,7 +151,7 @@ export class Links {
 
 function indexOf(name: string): string | null {
   try {
-    return readFileSync(`${LINKS}/${name}/ifindex`, "latin1")
+    return readFileSync(`${LINKS}/${name}/ifindex`, "utf8")
   } catch {
     return null
   }

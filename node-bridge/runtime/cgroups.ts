@@ -47,7 +47,7 @@ export class Cgroups {
   #read(controller: string, runId: RunId, file: string): string | null {
     const dir = this.#dir(controller, runId)
     try {
-      return dir === null ? null : readFileSync(join(dir, file), "latin1").trim()
+      return dir === null ? null : readFileSync(join(dir, file), "utf8").trim()
     } catch {
       return null
     }
@@ -194,7 +194,7 @@ function bounded(text: string | null): number | null {
 
 function pidsIn(dir: string): number[] {
   try {
-    return readFileSync(join(dir, "cgroup.procs"), "latin1").split("\n").filter(Boolean).map(Number)
+    return readFileSync(join(dir, "cgroup.procs"), "utf8").split("\n").filter(Boolean).map(Number)
   } catch {
     return []
   }

@@ -44,7 +44,7 @@ export async function createContainer(
   const input = { runId, host, paths, tools, runtime, tty }
   const created = await createUnderConmon(input, (start) => creation.within(layout, start), CREATE_TIMEOUT_MS)
   if (!created.ok) throw startError(on, created.message, prepared)
-  const monitorPid = Number(readFileSync(paths.monitorPidFile, "latin1"))
+  const monitorPid = Number(readFileSync(paths.monitorPidFile, "utf8"))
   const record = { ...prepared.record, init: identify(created.pid), monitor: identify(monitorPid) }
   writeRecord(paths.record, record)
   cgroups.capMonitor(runId, monitorPid)

@@ -1,11 +1,11 @@
 /**
- * Tells when a run may have ended: at once when conmon writes its exit file, and every so often besides, for a monitor that
- * was killed writes none. Only hints: who is woken looks for himself.
+ * Tells when a run may have ended: at once when conmon writes its exit file, and soon after its monitor is gone, for one that was
+ * killed writes none. Only hints: who is woken looks for himself.
  */
 import { watch } from "node:fs"
 import type { FSWatcher } from "node:fs"
 
-/** A killed monitor or a lost notification is noticed this late at most. */
+/** A killed monitor or a lost notification is noticed this late at most. A host may have a thousand runs that wait. */
 const RECHECK_MS = 1_000
 
 export class EndWatch {
@@ -19,12 +19,15 @@ export class EndWatch {
     this.#watcher.on("error", () => {}) // the recheck goes on without it
   }
 
-  /** Ask before looking, so that nothing falls between. Resolves at the next hint, or when aborted. */
-  hint(runId: string, signal: AbortSignal): Promise<void> {
+  /**
+   * Ask before looking, so that nothing falls between. Resolves at the next hint, or when aborted. `isWatched`: a cheap look
+   * whether a notification can still come.
+   */
+  hint(runId: string, signal: AbortSignal, isWatched: () => boolean): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>()
     const wakers = this.#waiting.get(runId) ?? new Set()
     this.#waiting.set(runId, wakers)
-    const timer = setTimeout(() => resolve(), RECHECK_MS)
+    const timer = setTimeout(() => (isWatched() ? void timer.refresh() : resolve()), RECHECK_MS)
     const wake = () => resolve()
     wakers.add(wake)
     signal.addEventListener("abort", wake, { once: true })

@@ -3,8 +3,6 @@
  * its process was let go or was taken over, and removed before it is taken down. All of it is in memory: the next bridge
  * begins anew with what is live then.
  */
-import { readdirSync } from "node:fs"
-import { isId } from "../../schema/ids.ts"
 import type { RunId } from "../../schema/ids.ts"
 import type { Isolation } from "../../schema/isolation.ts"
 import type { DiskWatch } from "../disk/watch.ts"
@@ -25,7 +23,7 @@ import { LogPace } from "./log-pace.ts"
 import { runPaths } from "./paths.ts"
 import type { HostPaths } from "./paths.ts"
 
-/** Rotation looks at every live run's log this often: at the monitor's capped speed a file grows by some 10 MiB meanwhile. */
+/** Rotation looks this often at the logs that grew: at the monitor's capped speed a file grows by some 10 MiB meanwhile. */
 const ROTATE_EVERY_MS = 1_000
 /** As the protocol bounds a reason. */
 const MAX_REASON_CHARS = 2_048
@@ -104,10 +102,8 @@ export class LiveRuns {
   }
 
   #rotateLogs(): void {
-    for (const name of readdirSync(this.#on.host.runsDir)) {
-      // A stopped monitor is asked when it goes on: asked more than once, it could do it twice and lose what lies between.
-      if (isId("run", name) && !this.#logPace.waits(name)) this.#rotateLog(name)
-    }
+    // A stopped monitor is asked when it goes on: asked more than once, it could do it twice and lose what lies between.
+    for (const runId of this.#logPace.takeWriters()) this.#rotateLog(runId)
   }
 
   #rotateLog(runId: RunId): void {

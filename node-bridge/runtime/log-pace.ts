@@ -42,6 +42,7 @@ export const letGoOn = (monitor: ProcessIdentity): boolean => sendSignal(monitor
 export class LogPace {
   readonly #options: LogPaceOptions
   readonly #runs = new Map<RunId, Paced>()
+  readonly #wrote = new Set<RunId>()
 
   constructor(options: LogPaceOptions) {
     this.#options = options
@@ -53,11 +54,14 @@ export class LogPace {
     if (written === null) return // its monitor has ended
     const budget = fullBudget(run.bytesPerSecond, written, performance.now())
     this.#runs.set(runId, { ...run, budget, timer: this.#lookIn(runId, budget.lookMs) })
+    this.#wrote.add(runId) // before we looked
   }
 
-  /** Whether the run's monitor is stopped now. */
-  waits(runId: RunId): boolean {
-    return this.#runs.get(runId)?.budget.waits ?? false
+  /** Runs whose monitor was seen to write, or to be gone, since this was last asked; not those whose monitor is stopped now. */
+  takeWriters(): RunId[] {
+    const writers = [...this.#wrote].filter((runId) => !this.#runs.get(runId)?.budget.waits)
+    this.#wrote.clear()
+    return writers
   }
 
   remove(runId: RunId): void {
@@ -80,6 +84,7 @@ export class LogPace {
     const run = this.#runs.get(runId)
     if (run === undefined) return
     const written = writtenBy(run.monitor.pid)
+    if (written !== run.budget.written) this.#wrote.add(runId)
     if (written === null || (run.budget.waits && !isAlive(run.init))) return this.remove(runId)
     const waited = run.budget.waits
     const { budget, news } = budgetAt(run.budget, run.bytesPerSecond, written, performance.now())
@@ -104,7 +109,7 @@ export class LogPace {
 /** Bytes that a process passed to write(2) in its life, from proc_pid_io(5); null once it is gone. */
 function writtenBy(pid: number): number | null {
   try {
-    const wchar = /^wchar: (\d+)$/m.exec(readFileSync(`/proc/${pid}/io`, "latin1"))?.[1]
+    const wchar = /^wchar: (\d+)$/m.exec(readFileSync(`/proc/${pid}/io`, "utf8"))?.[1]
     return wchar === undefined ? null : Number(wchar)
   } catch {
     return null

@@ -2,7 +2,7 @@
  * What is true of a run on this host: read from its records, its processes and its exit file each time it is asked. The first
  * look that finds a run ended writes its outcome down, while its cgroup can still be asked about memory.
  */
-import { readFileSync, statSync } from "node:fs"
+import { existsSync, readFileSync, statSync } from "node:fs"
 import type { RunId } from "../../schema/ids.ts"
 import type { Log } from "../log.ts"
 import type { Cgroups } from "./cgroups.ts"
@@ -17,6 +17,7 @@ import type { Standing } from "./outcome.ts"
 import { runPaths } from "./paths.ts"
 import type { HostPaths, RunPaths } from "./paths.ts"
 import { isAlive, startedAtMs } from "./process-identity.ts"
+import type { ProcessIdentity } from "./process-identity.ts"
 import type { RuntimeClis } from "./runtime-cli.ts"
 
 /** The last lines in an exit, as the protocol bounds them. */
@@ -106,12 +107,15 @@ export class RunObserver {
   }
 
   async wait(runId: RunId, signal: AbortSignal): Promise<Outcome> {
+    const { record, exitFile } = runPaths(this.#on.host, runId)
     for (;;) {
       signal.throwIfAborted()
-      const hint = this.#ends.hint(runId, signal)
+      let monitor: ProcessIdentity | null = null
+      const hint = this.#ends.hint(runId, signal, () => monitor !== null && isAlive(monitor) && !existsSync(exitFile))
       const seen = await this.inspect(runId)
       if (seen.kind === "exited") return seen.outcome
       if (seen.kind === "absent") throw new ControllerError("not_found", "Nothing of the run is on this host.")
+      monitor = readRecord(record)?.monitor ?? null
       await hint
     }
   }
@@ -130,7 +134,7 @@ export class RunObserver {
 
 function readExitFile(path: string): { text: string; mtimeMs: number } | null {
   try {
-    return { text: readFileSync(path, "latin1"), mtimeMs: statSync(path).mtimeMs }
+    return { text: readFileSync(path, "utf8"), mtimeMs: statSync(path).mtimeMs }
   } catch {
     return null
   }

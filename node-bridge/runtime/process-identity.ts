@@ -30,7 +30,7 @@ export function parseStat(text: string): Stat | null {
 
 function readStat(pid: number): Stat | null {
   try {
-    return parseStat(readFileSync(`/proc/${pid}/stat`, "latin1"))
+    return parseStat(readFileSync(`/proc/${pid}/stat`, "utf8"))
   } catch {
     return null
   }
@@ -62,8 +62,8 @@ export function sendSignal(target: ProcessIdentity, signal: number): boolean {
 
 /** When a process began, Unix milliseconds, from the ticks; as exact as a tick. */
 export function startedAtMs(identity: ProcessIdentity): number {
-  const bootSeconds = Number(/^btime (\d+)$/m.exec(readFileSync("/proc/stat", "latin1"))?.[1] ?? 0)
+  const bootSeconds = Number(/^btime (\d+)$/m.exec(readFileSync("/proc/stat", "utf8"))?.[1] ?? 0)
   return bootSeconds * 1000 + (identity.startTicks * 1000) / TICKS_PER_SECOND
 }
 
-export const bootId = (): string => readFileSync("/proc/sys/kernel/random/boot_id", "latin1").trim()
+export const bootId = (): string => readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim()
