@@ -8,20 +8,20 @@ import { isTerminal } from "../../schema/lifecycle.ts"
 import type { NodeMessage, Notice, Observation } from "../../schema/protocol.ts"
 import type { Peers } from "../shared/ports.ts"
 import type { AssignmentSet } from "./assignment-set.ts"
-import { type AssignmentRow, destroying, type NodeStore } from "./store.ts"
+import { type Assigned, destroying, type NodeStore } from "./store.ts"
 
 type Report = NodeMessage & { type: "report" }
 
 interface Seen {
-  readonly row: AssignmentRow
+  readonly row: Assigned
   readonly seen: Observation
 }
 
 /** What a report says of runs that are this node's. */
 interface Told {
   readonly mine: readonly Seen[]
-  readonly gone: readonly AssignmentRow[]
-  readonly notices: readonly { readonly row: AssignmentRow; readonly notice: Notice }[]
+  readonly gone: readonly Assigned[]
+  readonly notices: readonly { readonly row: Assigned; readonly notice: Notice }[]
 }
 
 /** A bridge has a few reports on their way; many more only fill our memory. */
@@ -62,9 +62,9 @@ export class Reports {
     const gone = report.gone.flatMap((run) => this.#assigned(run))
     const notices = report.notices.flatMap((notice) => this.#assigned(notice.run_id).map((row) => ({ row, notice })))
     const unknown = await this.#observe(nodeId, { mine, gone, notices })
-    const toDestroy = unknown.flatMap((run) => this.#assigned(run)).filter((row) => row.desired !== "removed")
-    this.#set.change(toDestroy.map(destroying), [])
-    for (const { row, seen } of mine) this.#markEnded(row.run_id, seen)
+    const known = unknown.map((run) => this.#store.assignment(run)).filter((row) => row !== undefined)
+    this.#set.change(known.filter((row) => row.desired !== "removed").map(destroying), [])
+    this.#store.markEnded(mine.filter(({ seen }) => isTerminal(seen.state)).map(({ row }) => row.run_id))
     // A run whose tenant has yet to hear that it was given up stays until then.
     const removable = gone.flatMap((row) => this.#assigned(row.run_id)).filter((row) => row.orphaned === null)
     const ids = removable.map((row) => row.run_id)
@@ -85,14 +85,8 @@ export class Reports {
     return answers.flatMap((answer) => answer.unknown)
   }
 
-  #assigned(run: RunId): AssignmentRow[] {
-    const row = this.#store.assignment(run)
+  #assigned(run: RunId): Assigned[] {
+    const row = this.#store.assigned(run)
     return row ? [row] : []
-  }
-
-  #markEnded(run: RunId, seen: Observation): void {
-    if (!isTerminal(seen.state)) return
-    const row = this.#store.assignment(run)
-    if (row && !row.ended) this.#store.put({ ...row, ended: true })
   }
 }

@@ -7,6 +7,7 @@ import { type Database, prepareUpsert } from "../shared/database.ts"
 
 export type NodeRow = typeof node.$inferSelect
 export type AssignmentRow = typeof assignments.$inferSelect
+export type Assigned = Pick<AssignmentRow, "run_id" | "tenant_id" | "orphaned">
 
 /** Sessions begun within the lifetime of an assertion. A bridge that cannot stay connected backs off long before. */
 const MAX_ASSERTIONS = 300
@@ -15,6 +16,8 @@ export class NodeStore {
   readonly #db: Database
   readonly #put: (row: AssignmentRow) => void
   readonly #byRun
+  readonly #assignedTo
+  readonly #markEnded
   readonly #setVersion
   /** The row as it lies in SQLite, of which this object is the only writer; undefined when it must be read again. */
   #node: NodeRow | undefined
@@ -26,6 +29,17 @@ export class NodeStore {
       .select()
       .from(assignments)
       .where(eq(assignments.run_id, sql.placeholder("run_id")))
+      .prepare()
+    const { run_id, tenant_id, orphaned } = assignments
+    this.#assignedTo = db
+      .select({ run_id, tenant_id, orphaned })
+      .from(assignments)
+      .where(eq(run_id, sql.placeholder("run_id")))
+      .prepare()
+    this.#markEnded = db
+      .update(assignments)
+      .set({ ended: true })
+      .where(and(eq(run_id, sql.placeholder("run_id")), eq(assignments.ended, false)))
       .prepare()
     this.#setVersion = db
       .update(node)
@@ -76,6 +90,15 @@ export class NodeStore {
 
   assignment(run_id: RunId): AssignmentRow | undefined {
     return this.#byRun.get({ run_id })
+  }
+
+  /** The little of it that a report asks for: reading what is to be run costs the most. */
+  assigned(run_id: RunId): Assigned | undefined {
+    return this.#assignedTo.get({ run_id })
+  }
+
+  markEnded(runs: readonly RunId[]): void {
+    for (const run_id of runs) this.#markEnded.run({ run_id })
   }
 
   /** In the order in which they were made, which the ids keep. */
