@@ -29,12 +29,15 @@ export class Observations {
   take(nodeId: NodeId, observations: readonly Observation[], gone: readonly RunId[], notices: readonly Notice[]): RunId[] {
     const unknown = new Set<RunId>()
     this.#ledger.batch(() => {
-      for (const seen of observations) {
+      const observe = (seen: Observation) => {
         const known = this.#mergeInto(nodeId, seen.run_id, (run, now) => mergeObservation(run, seen, now))
         if (!known) unknown.add(seen.run_id)
       }
-      for (const id of gone) this.#mergeInto(nodeId, id, mergeGone)
+      // A notice speaks of a run that lives, and may be why it then ends.
+      observations.filter(({ state }) => !isTerminal(state)).forEach(observe)
       for (const notice of notices) this.#notice(nodeId, notice)
+      observations.filter(({ state }) => isTerminal(state)).forEach(observe)
+      for (const id of gone) this.#mergeInto(nodeId, id, mergeGone)
     })
     return [...unknown]
   }

@@ -2,9 +2,10 @@
  * Tells the platform what became of runs: the latest of each, and that it ran, at least once, in as few messages as the moment
  * allows.
  *
- * News that somebody waits for (running, an end, gone) leaves at once, up to a few messages on their way. News that passes
- * by itself (preparing, ready, starting) waits a moment, and for the acknowledgement before it: a start that goes well
- * overtakes it, and costs the platform one message. A new session sends again whatever was not acknowledged.
+ * News that somebody waits for (running, an end, gone) leaves at once; while a message is on its way it waits for that one's
+ * acknowledgement, but only so long, so that a burst costs the platform few messages and a far platform's news little time.
+ * News that passes by itself (preparing, ready, starting) waits a moment, and for the acknowledgement before it: a start that
+ * goes well overtakes it, and costs the platform one message. A new session sends again whatever was not acknowledged.
  *
  * Notices are kept in memory only. A crash of the bridge loses those not acknowledged; whoever gave them looks again when
  * the next bridge begins, and tells anew what still holds. What has passed by then is not told.
@@ -17,7 +18,9 @@ import type { Timers } from "../timers.ts"
 
 /** Longer than a start from a present image takes; a pull shows soon enough. */
 const PASSING_MS = 50
-/** More on their way would only queue up at the platform. Fewer would merge more of a burst. */
+/** The most that news waits for the acknowledgement of the message before: a platform on the same machine answers sooner. */
+const GATHER_MS = 25
+/** More on their way would only queue up at the platform. */
 const MAX_IN_FLIGHT = 8
 /** Kept while the platform is away; past so many the oldest are given up, since each names what `isolation` or a run's end tells too. */
 const MAX_NOTICES = 5_000
@@ -38,6 +41,9 @@ export class Reporter {
   /** Passing news has waited long enough. */
   #ripe = false
   #ripens: (() => void) | null = null
+  /** News has waited long enough for an acknowledgement. */
+  #gathered = false
+  #gathers: (() => void) | null = null
   #idle: (() => void)[] = []
 
   constructor(timers: Pick<Timers, "after">) {
@@ -132,9 +138,20 @@ export class Reporter {
     })
   }
 
+  #gather(): void {
+    if (!this.#hasNews()) return
+    this.#gathers ??= this.#timers.after(GATHER_MS, () => {
+      this.#gathers = null
+      this.#gathered = true
+      this.#flush()
+    })
+  }
+
   #flush(): void {
+    if (this.#urgent && this.#inFlight.size > 0 && !this.#gathered) return this.#gather()
     while (this.#send !== null && this.#hasNews()) {
       if (!this.#urgent && (!this.#ripe || this.#inFlight.size > 0)) return
+      this.#gathered = true // what is too much for one message goes on with the next, or when there is room
       if (this.#inFlight.size >= MAX_IN_FLIGHT) return
       const report = this.#next()
       this.#inFlight.set(report.seq, report)
@@ -144,6 +161,9 @@ export class Reporter {
     this.#ripe = false
     this.#ripens?.()
     this.#ripens = null
+    this.#gathered = false
+    this.#gathers?.()
+    this.#gathers = null
   }
 
   #next(): Report {

@@ -10,7 +10,7 @@ type Report = NodeMessage & { type: "report" }
 
 let sent: Report[]
 let reporter: Reporter
-/** The moment that passing news waits is over. */
+/** The moment that news waits, passing or not, is over. */
 let ripen: () => void
 const record = aRecord()
 const at = (state: RunState, revision: number, of: RunRecord = record) => observationOf({ ...of, state, revision })
@@ -42,7 +42,7 @@ describe("the reporter", () => {
     expect(states()).toEqual([["preparing", "accepted"]])
   })
 
-  it("lets passing states wait for the report before, and what counts not", async () => {
+  it("lets passing states wait for the report before, and what counts only for a moment", async () => {
     reporter.attach((report) => sent.push(report))
     reporter.observe(at("preparing", 2))
     ripen()
@@ -51,7 +51,22 @@ describe("the reporter", () => {
     expect(states()).toEqual([["preparing"]])
     reporter.observe(at("running", 5))
     await turn()
+    expect(states()).toEqual([["preparing"]])
+    ripen()
     expect(states()).toEqual([["preparing"], ["running"]])
+  })
+
+  it("puts into one report what came while another was on its way", async () => {
+    reporter.attach((report) => sent.push(report))
+    reporter.observe(at("running", 5))
+    await turn()
+    for (let i = 0; i < 3; i++) {
+      reporter.observe(at("running", 5, aRecord()))
+      await turn()
+    }
+    expect(states()).toEqual([["running"]])
+    reporter.acknowledged(1)
+    expect(states()).toEqual([["running"], ["running", "running", "running"]])
   })
 
   it("sends a passing state when the report before it is acknowledged", async () => {
@@ -81,11 +96,13 @@ describe("the reporter", () => {
     for (let i = 0; i < 8; i++) {
       reporter.observe(at("running", 1, aRecord()))
       await turn()
+      ripen()
     }
     reporter.observe(at("starting", 4))
     reporter.observe(at("running", 5))
     reporter.observe(at("completed", 6))
     await turn()
+    ripen()
     expect(sent).toHaveLength(8)
     reporter.acknowledged(1)
     expect(states().at(-1)).toEqual(["running", "completed"])
@@ -97,6 +114,7 @@ describe("the reporter", () => {
     await turn()
     reporter.observe(at("completed", 6))
     await turn()
+    ripen()
     expect(states()).toEqual([["running"], ["completed"]])
     reporter.attach((report) => sent.push(report))
     reporter.observe(at("completed", 6))
