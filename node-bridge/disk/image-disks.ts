@@ -10,7 +10,7 @@
  * will ever read this disk then. A flush inside costs the other containers nothing.
  */
 import { chownSync, close, closeSync, constants, ftruncateSync, mkdirSync, openSync, readSync, writeSync } from "node:fs"
-import { chown } from "node:fs/promises"
+import { chown, mkdir, rmdir } from "node:fs/promises"
 import { join } from "node:path"
 import { promisify } from "node:util"
 import { GIB } from "../../schema/container.ts"
@@ -172,10 +172,13 @@ export class ImageDisks implements Disks {
   }
 }
 
-/** Reads ahead of need what the one who takes the disk is going to change. */
+/** Reads ahead of need what the one who takes the disk is going to change: owners, and the maps of what is free, for overlayfs. */
 async function warm(fd: number): Promise<void> {
+  const root = `/proc/self/fd/${fd}`
   try {
-    for (const name of ["upper", "work"]) await chown(`/proc/self/fd/${fd}/${name}`, 0, 0)
+    for (const name of ["upper", "work"]) await chown(join(root, name), 0, 0)
+    await mkdir(join(root, "work/work"))
+    await rmdir(join(root, "work/work"))
   } catch (error) {
     await closed(fd)
     throw error
