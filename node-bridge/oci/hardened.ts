@@ -69,7 +69,5 @@ export const ETC_FILES = ["hosts", "hostname", "resolv.conf"] as const
 /** Above every process of the platform: when the machine is out of memory, containers go first. */
 export const OOM_SCORE_ADJ = 500
 
-export const CPU_PERIOD_MICROSECONDS = 100_000
-
 /** Where every run's cgroup is, in each hierarchy. */
 export const CGROUP_PARENT = "/berth"

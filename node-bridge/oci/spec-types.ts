@@ -58,7 +58,8 @@ export interface OciDeviceRule {
 export interface OciResources {
   readonly devices: readonly OciDeviceRule[]
   readonly memory: { readonly limit: number; readonly swap: number }
-  readonly cpu: { readonly quota: number; readonly period: number; readonly shares: number }
+  /** `cpus`: the processors that it may use, as in `0-3,8`; absent: all. */
+  readonly cpu: { readonly quota: number; readonly period: number; readonly shares: number; readonly cpus?: string }
   readonly pids: { readonly limit: number }
 }
 

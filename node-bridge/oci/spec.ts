@@ -10,11 +10,11 @@ import type { Grant } from "../device/grant.ts"
 import type { IdRange } from "../runtime/ports.ts"
 import { RUNTIMES } from "../runtime/runtimes.ts"
 import type { RuntimeName } from "../runtime/runtimes.ts"
+import { cpuFor } from "./cpu.ts"
 import { deviceMounts, deviceRules, withDeviceEnv } from "./devices.ts"
 import {
   BASE_MOUNTS,
   CGROUP_PARENT,
-  CPU_PERIOD_MICROSECONDS,
   ETC_FILES,
   MASKED_PATHS,
   NAMESPACES,
@@ -49,6 +49,8 @@ export interface SpecInput {
   }
   /** Null: no device but the standard ones. */
   readonly grant: Grant | null
+  /** The processors that it may use, as in `0-3,8`; null: all. */
+  readonly processors: string | null
   readonly host: {
     readonly runtime: RuntimeName
     readonly architecture: "amd64" | "arm64"
@@ -99,7 +101,7 @@ export function composeSpec(input: SpecInput): OciSpec {
     linux: {
       namespaces: NAMESPACES.map((type) => namespaceOf(type, paths)),
       ...(paths.userns === null ? { uidMappings: mapping, gidMappings: mapping } : {}),
-      resources: resourcesFor(run.spec, input.grant),
+      resources: resourcesFor(run, input),
       cgroupsPath: cgroupPathOf(run.run_id),
       maskedPaths: MASKED_PATHS,
       readonlyPaths: READ_ONLY_PATHS,
@@ -146,18 +148,14 @@ function etcMounts(directory: string): OciMount[] {
   }))
 }
 
-function resourcesFor(spec: Assignment["spec"], grant: Grant | null): OciResources {
+function resourcesFor({ spec }: SpecInput["run"], { grant, processors }: SpecInput): OciResources {
   const asked = spec.resources
   return {
     // Deny all; runtimes add the standard devices (null, zero, full, random, urandom, tty, pts) to that by themselves.
     devices: [{ allow: false, access: "rwm" }, ...(grant === null ? [] : deviceRules(grant))],
     // In OCI, `swap` is memory and swap together: equal means no swap.
     memory: { limit: asked.memory_bytes, swap: asked.memory_bytes },
-    cpu: {
-      quota: Math.max(1000, Math.round(asked.cpus * CPU_PERIOD_MICROSECONDS)), // the kernel's least quota is 1 ms
-      period: CPU_PERIOD_MICROSECONDS,
-      shares: Math.min(262_144, Math.max(2, Math.round(asked.cpus * 1024))), // the kernel's bounds
-    },
+    cpu: cpuFor(asked.cpus, processors),
     pids: { limit: hostPids(spec) },
   }
 }

@@ -52,6 +52,8 @@ export const HostRecord = z.object({
   device_mounts: z.array(z.string()),
   /** The size of the run's own disk; null where its root is on the host's. */
   disk_bytes: z.int().nullable(),
+  /** Those that it may use, as in `0-3,8`; null for all. */
+  processors: z.string().nullable().default(null),
   uid: z.int(),
   /** Set once the container was created; its process then waits for the runtime's `start`. */
   init: Identity.nullable(),

@@ -42,6 +42,7 @@ import { hostPaths, runPaths, runtimeRootOf } from "./paths.ts"
 import type { HostPaths } from "./paths.ts"
 import type { ImageStore } from "./ports.ts"
 import { bootId } from "./process-identity.ts"
+import { Processors } from "./processors.ts"
 import { RuntimeCli } from "./runtime-cli.ts"
 import type { RuntimeClis } from "./runtime-cli.ts"
 import { RUNTIME_NAMES, RUNTIMES } from "./runtimes.ts"
@@ -146,6 +147,7 @@ export async function createOciController(options: OciControllerOptions): Promis
         roots: new IdmappedRoots((range) => namespaces.descriptor(range)),
         disks,
         devices,
+        processors: Processors.ofThisHost(layout),
         network,
       },
     },

@@ -241,6 +241,7 @@ export class OciController implements Controller {
     await this.#on.parts.disks.release(runId)
     await this.#on.parts.network.release(runId)
     this.#on.devices.release(runId)
+    this.#on.parts.processors.release(runId)
     this.#on.parts.images.release(runId)
   }
 

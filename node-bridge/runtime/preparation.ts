@@ -18,6 +18,7 @@ import { ControllerError } from "./controller.ts"
 import type { HostRecord } from "./host-record.ts"
 import { readImageText } from "./image-files.ts"
 import type { RunPaths } from "./paths.ts"
+import type { Processors } from "./processors.ts"
 import type { Disks, HeldPath, IdRanges, ImageStore, NetworkPool, RootMounts, StoredImage, UserNamespaces } from "./ports.ts"
 import { RUNTIMES } from "./runtimes.ts"
 import type { RuntimeName } from "./runtimes.ts"
@@ -33,6 +34,7 @@ export interface Parts {
   readonly roots: RootMounts
   readonly disks: Disks
   readonly devices: Pick<DeviceRegistry, "take" | "release">
+  readonly processors: Processors
   readonly network: NetworkPool
 }
 
@@ -103,6 +105,7 @@ export async function prepareRun(
       for (const [name, text] of Object.entries(etcFiles(etc))) {
         writeFileSync(join(paths.etc, name), text, { mode: 0o644 })
       }
+      const processors = parts.processors.take(run.run_id, spec.resources.cpus)
       const config = composeSpec({
         run,
         args: args.value,
@@ -112,6 +115,7 @@ export async function prepareRun(
         range,
         paths: { ...paths, netns: network.netnsPath, userns },
         grant,
+        processors,
         host,
         seccompBpf: filter?.bpf ?? null,
       })
@@ -138,6 +142,7 @@ export async function prepareRun(
         ),
         device_mounts: grant?.mounts.map(({ path }) => path) ?? [],
         disk_bytes: spec.resources.disk_bytes,
+        processors,
         uid: user.value.uid,
         init: null,
         monitor: null,

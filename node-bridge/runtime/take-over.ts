@@ -25,6 +25,7 @@ export async function takeOver(on: TakeOverHost, runIds: readonly RunId[]): Prom
   for (const record of live) {
     parts.images.retain(record.image_digest, record.run_id)
     devices.adopt(record.run_id, record.devices)
+    parts.processors.adopt(record.run_id, record.limits.cpus, record.processors)
   }
   const ofTenants = live.filter(({ runtime }) => RUNTIMES[runtime].userNamespace === "tenant")
   await parts.namespaces.adopt(ofTenants.map(({ tenant_id, init }) => ({ tenantId: tenant_id, init })))

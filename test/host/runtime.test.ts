@@ -89,6 +89,12 @@ test("a child killed for memory is not the container's own end", async () => {
   expect(outcome.exit).toMatchObject({ code: 0, oom_killed: false, log_tail: expect.arrayContaining(["child 137"]) })
 })
 
+test("a run of one processor or less runs on one, whatever it asks the kernel for", async () => {
+  const script = "taskset -p ffffffff $$ >/dev/null; grep Cpus_allowed_list /proc/self/status"
+  const { text } = await bench.through(bench.shell(script, { resources: { cpus: 0.1, memory_bytes: 24 * MIB, pids: 32 } }))
+  expect(text).toMatch(/^Cpus_allowed_list:\s*\d+$/m)
+})
+
 test("the process limit holds", async () => {
   const { text } = await bench.through(
     bench.shell("i=0; while [ $i -lt 40 ]; do sleep 5 & i=$((i+1)); done; echo started all", {

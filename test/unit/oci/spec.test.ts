@@ -23,6 +23,7 @@ function anInput(
     host: { runtime: "crun", architecture: "amd64", cgroupVersion: 1 },
     seccompBpf: "AAAA",
     grant: null,
+    processors: null,
     ...rest,
   }
 }
@@ -95,6 +96,12 @@ test("limits are in the kernel's units and within its bounds", () => {
   })
   expect(resourcesOf(0.01, 8 << 20, 1).cpu).toMatchObject({ quota: 1000, shares: 10 })
   expect(resourcesOf(1024, 8 << 20, 1).cpu.shares).toBe(262_144)
+})
+
+test("the processors that it may use are named, where it may not use all", () => {
+  const { cpu } = composeSpec(anInput({ processors: "0,3" })).linux.resources
+  expect(cpu.cpus).toBe("0,3")
+  expect(resourcesOf(1, 8 << 20, 1).cpu).not.toHaveProperty("cpus")
 })
 
 test("open files are what was asked, and cannot be raised", () => {

@@ -25,6 +25,7 @@ const record: HostRecord = {
   device_nodes: {},
   device_mounts: [],
   disk_bytes: null,
+  processors: null,
   uid: 0,
   init: null,
   monitor: null,
