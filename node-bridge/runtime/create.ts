@@ -42,16 +42,21 @@ export async function createContainer(
   const { lower, disk, netns, devices, tty } = prepared
   const layout = { ...paths, lower: lower.path, dir: disk.path, netns, devices }
   const input = { runId, host, paths, tools, runtime, tty }
-  const created = await createUnderConmon(input, (start) => creation.within(layout, start), CREATE_TIMEOUT_MS)
-  if (!created.ok) throw startError(on, created.message, prepared)
+  const creating = createUnderConmon(input, (start) => creation.within(layout, start), CREATE_TIMEOUT_MS)
+  // Meanwhile, for this thread has nothing else to do; what comes of it is looked at when no process is on its way any more.
+  const [created, capped] = await Promise.allSettled([creating, cgroups.makeForMonitor(runId)])
+  if (created.status === "rejected") throw created.reason
+  if (!created.value.ok) throw startError(on, created.value.message, prepared)
+  if (capped.status === "rejected") throw capped.reason
+  const { pid } = created.value
   const monitorPid = Number(readFileSync(paths.monitorPidFile, "utf8"))
-  const record = { ...prepared.record, init: identify(created.pid), monitor: identify(monitorPid) }
+  const record = { ...prepared.record, init: identify(pid), monitor: identify(monitorPid) }
   writeRecord(paths.record, record)
   cgroups.capMonitor(runId, monitorPid)
   // The kernel charges the disk that an image file is on to whoever wrote to the loop device.
   const { io } = record.limits
   if (Object.keys(io).length > 0) cgroups.limitIo(runId, io, disksUnder([host.stateDir, lower.path]))
-  await runHooks(prepared.hooks, { runId, pid: created.pid, dir: paths.dir, log })
+  await runHooks(prepared.hooks, { runId, pid, dir: paths.dir, log })
   return record
 }
 
