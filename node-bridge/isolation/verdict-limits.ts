@@ -3,9 +3,9 @@ import type { DiskIo, Egress } from "../../schema/container.ts"
 import { networksOf, spansOf } from "../network/egress.ts"
 import type { Expected, Reading } from "./verdict.ts"
 
-/** A quota is kept in whole microseconds of a period of 100 ms. */
+/** A quota is kept in whole microseconds of a period of 20 ms at least. */
 const CPU_TOLERANCE = 0.0001
-/** The kernel's least quota is 1 ms of the period. */
+/** The kernel's least quota is 1 ms, of a period of 100 ms at most. */
 const LEAST_CPUS = 0.01
 /** Memory limits are kept in whole pages. */
 const PAGE_BYTES = 4096

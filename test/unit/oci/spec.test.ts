@@ -90,12 +90,18 @@ const resourcesOf = (cpus: number, memory_bytes: number, pids: number) =>
 
 test("limits are in the kernel's units and within its bounds", () => {
   expect(resourcesOf(0.5, 64 << 20, 9)).toMatchObject({
-    cpu: { quota: 50_000, period: 100_000, shares: 512 },
+    cpu: { quota: 10_000, period: 20_000, shares: 512 },
     memory: { limit: 64 << 20, swap: 64 << 20 },
     pids: { limit: 9 },
   })
   expect(resourcesOf(0.01, 8 << 20, 1).cpu).toMatchObject({ quota: 1000, shares: 10 })
   expect(resourcesOf(1024, 8 << 20, 1).cpu.shares).toBe(262_144)
+})
+
+test("what is used of a processor at once is little, but for a small run enough to do something", () => {
+  expect(resourcesOf(0.01, 8 << 20, 1).cpu).toMatchObject({ quota: 1_000, period: 100_000 })
+  expect(resourcesOf(0.25, 8 << 20, 1).cpu).toMatchObject({ quota: 10_000, period: 40_000 })
+  expect(resourcesOf(2, 8 << 20, 1).cpu).toMatchObject({ quota: 40_000, period: 20_000 })
 })
 
 test("the processors that it may use are named, where it may not use all", () => {
