@@ -9,14 +9,15 @@ import { LIMITS, onBerth, onDocker, type Limited, type StartLimited } from "./co
 import { startOurs } from "./contenders/our-platform.ts"
 import { makeWorkload } from "./contenders/workload.ts"
 import type { Bench, Contender } from "./harness/bench.ts"
-import { output } from "./harness/process.ts"
+import { command, output, timed } from "./harness/process.ts"
 import { type Row, rowOf } from "./harness/report.ts"
 import { alternate, type Series } from "./harness/rounds.ts"
 import { median, quantile } from "./harness/stats.ts"
 
+const CLIENT_SOURCE = join(import.meta.dirname, "programs/steady-client.c")
 const PORT = 8080
 const PER_SECOND = 100
-const SECONDS = 4
+const SECONDS = 5
 /** Until the other container is at all of its limits. */
 const RISE_MS = 1_500
 
@@ -48,32 +49,37 @@ export const bench: Bench = {
     ]
     const state = join(context.scratch, "state")
     const workload = await makeWorkload(layoutOf(state).images, join(context.scratch, "workload"))
+    const client = join(context.scratch, "steady-client")
+    await timed(command("gcc", "-static", "-O2", "-Wall", "-Werror", "-o", client, CLIENT_SOURCE))
+    const asking = (victim: Limited) => latencies(client, victim, context.signal)
     const contenders: Contender[] = []
     if (!context.peersOnly) {
       const platform = await startOurs(context, state, cleanup)
-      contenders.push(beside("berth", context.signal, onBerth(platform.tenant), onBerth(await otherTenant(platform))))
+      contenders.push(beside("berth", asking, context.signal, onBerth(platform.tenant), onBerth(await otherTenant(platform))))
     }
     const dockerd = await dockerOrNote(context, cleanup, workload.archive, notes, DOCKER_IS_LIMITED)
     if (dockerd) {
       const docker = onDocker(dockerd, workload, context.scratch)
-      contenders.push(beside("docker", context.signal, docker, docker))
+      contenders.push(beside("docker", asking, context.signal, docker, docker))
     }
     return { rows: rows(await alternate(contenders, context.rounds, context)), trail: null, notes }
   },
 }
 
+type Asking = (victim: Limited) => Promise<number[]>
+
 /** One turn: the server alone, then with the greedy one. */
-function beside(name: string, signal: AbortSignal, ofVictim: StartLimited, ofGreedy: StartLimited): Contender {
+function beside(name: string, asking: Asking, signal: AbortSignal, ofVictim: StartLimited, ofGreedy: StartLimited): Contender {
   const running: Limited[] = []
   return {
     name,
     once: async () => {
       const victim = await ofVictim(SERVER)
       running.push(victim)
-      const alone = await latencies(victim, signal)
+      const alone = await asking(victim)
       running.push(await ofGreedy(GREEDY))
       await sleep(RISE_MS, undefined, { signal })
-      const both = await latencies(victim, signal)
+      const both = await asking(victim)
       const p99 = { alone: quantile(alone, 0.99), both: quantile(both, 0.99) }
       return {
         [`${name}.alone.p99`]: p99.alone,
@@ -90,11 +96,8 @@ function beside(name: string, signal: AbortSignal, ofVictim: StartLimited, ofGre
 }
 
 /** The client stands for a machine of its own: at real-time priority it waits for neither container, so all delay is the server's. */
-async function latencies({ pid }: Limited, signal: AbortSignal): Promise<number[]> {
-  const client = join(import.meta.dirname, "contenders/steady-client.ts")
-  const words = [`--net=/proc/${pid}/ns/net`, "chrt", "--fifo", "10", process.execPath, client, PORT, PER_SECOND, SECONDS].map(
-    String,
-  )
+async function latencies(client: string, { pid }: Limited, signal: AbortSignal): Promise<number[]> {
+  const words = [`--net=/proc/${pid}/ns/net`, "chrt", "--fifo", "10", client, PORT, PER_SECOND, SECONDS].map(String)
   const printed = await output({ file: "nsenter", args: words }, signal)
   if (printed === null) throw new Error("the client could not be run in the server's network")
   return JSON.parse(printed) as number[]

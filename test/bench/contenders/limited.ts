@@ -1,17 +1,17 @@
 /** The same limited container on Berth and on Docker: what it may use, how it is started, and where its processes are. */
 import { readdirSync, readFileSync } from "node:fs"
-import { join } from "node:path"
 import { z } from "zod"
 import type { Client } from "../../../bin/client.ts"
 import { cgroupPathOf } from "../../../node-bridge/oci/spec.ts"
 import { diskUnder } from "../../../node-bridge/runtime/disk-io.ts"
-import { parseCgroupLayout } from "../../../node-bridge/runtime/cgroup-layout.ts"
 import type { Container } from "../../../schema/api.ts"
 import type { Dockerd } from "./dockerd.ts"
+import { initIn } from "./init-process.ts"
 import type { Workload } from "./workload.ts"
 
 export const LIMITS = {
-  cpus: 0.9,
+  /** Of a host of two processors, what two containers may be promised when it keeps a quarter of each for its own work. */
+  cpus: 0.75,
   memory_bytes: 96 * 1024 ** 2,
   pids: 64,
   io: { write_bytes_per_second: 4 * 1024 ** 2 },
@@ -35,7 +35,7 @@ export const onBerth =
       throw new Error(`${container.id} is ${container.status}: ${container.reason?.message ?? "no reason given"}`)
     const path = cgroupPathOf(container.run.id)
     return {
-      pid: firstIn(path),
+      pid: initIn(path),
       remove: async () => {
         await tenant.delete(`/v1/containers/${container.id}?force=true`)
         await tenant.get(`/v1/containers/${container.id}/wait?status=removed&timeout=${WAIT_SECONDS}`)
@@ -66,20 +66,12 @@ export const onDocker =
     const { Id } = Created.parse(await api.call("POST", "/containers/create", body))
     await api.call("POST", `/containers/${Id}/start`)
     return {
-      pid: firstIn(`/berth-bench-${process.pid}/${Id}`), // the daemon's own count of processes is another namespace's
+      pid: initIn(`/berth-bench-${process.pid}/${Id}`), // the daemon's own count of processes is another namespace's
       remove: async () => {
         await api.call("DELETE", `/containers/${Id}?force=true`)
       },
     }
   }
-
-function firstIn(cgroup: string): number {
-  const { mounts, version } = parseCgroupLayout(readFileSync("/proc/self/mountinfo", "utf8"))
-  const mount = mounts.get(version === 2 ? "unified" : "pids") ?? ""
-  const pid = Number(readFileSync(join(mount, cgroup, "cgroup.procs"), "latin1").split("\n")[0])
-  if (pid === 0) throw new Error(`no process is in ${cgroup}`)
-  return pid
-}
 
 /** The device file of `MAJOR:MINOR`. */
 function nodeOf(disk: string | null): string {
