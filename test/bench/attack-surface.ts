@@ -1,12 +1,16 @@
-/** How much of the kernel a container reaches: the system calls that its filter lets past, beside Docker's default and no filter. */
+/** How much of the kernel a container reaches: system calls that its filter lets past, and functions that apps go through. */
 import { join } from "node:path"
-import { layoutOf } from "../../bin/platform.ts"
+import { layoutOf, type Platform } from "../../bin/platform.ts"
 import type { Container } from "../../schema/api.ts"
 import { buildProbe } from "../support/probes.ts"
+import { appsInBerth, appsInDocker, appsOnTheHost } from "./contenders/apps.ts"
 import { dockerOrNote } from "./contenders/docker-beside.ts"
 import { startOurs } from "./contenders/our-platform.ts"
+import { loadImage } from "./contenders/dockerd.ts"
+import { kernelProfile } from "./contenders/kernel-profile.ts"
+import { makeLoadImage } from "./contenders/load-image.ts"
 import { makeReachImage, type ReachImage } from "./contenders/reach-image.ts"
-import type { Bench, BenchContext } from "./harness/bench.ts"
+import type { Bench } from "./harness/bench.ts"
 import { command, output } from "./harness/process.ts"
 import { rowOf } from "./harness/report.ts"
 
@@ -18,8 +22,8 @@ const BAR = 200
 const WAIT_SECONDS = 120
 
 export const bench: Bench = {
-  what: "system calls that get past the filter, beside Docker's default and a bare process",
-  rounds: 1,
+  what: "system calls that get past the filter and kernel functions that three apps use, beside Docker's default and a bare process",
+  rounds: 3,
   async run(context) {
     await using cleanup = new AsyncDisposableStack()
     const notes: string[] = []
@@ -27,16 +31,29 @@ export const bench: Bench = {
     const probe = join(context.scratch, "reach")
     buildProbe("reach", probe)
     const image = await makeReachImage(layoutOf(state).images, context.scratch, probe)
-    const ours = context.peersOnly ? null : reachedIn(await inBerth(context, state, image))
+    const apps = await makeLoadImage(layoutOf(state).images, join(context.scratch, "apps"))
+    const platform = context.peersOnly ? null : await startOurs(context, state, cleanup)
+    const ours = platform && reachedIn(await inBerth(platform, image))
     const dockerd = await dockerOrNote(context, cleanup, image.archive, notes)
     const docker = dockerd
       ? reachedIn(
           await output(dockerd.client("run", "--rm", "--network=none", image.docker, "/bin/sh", "-c", "reach </dev/null")),
         )
       : null
+    if (dockerd) await loadImage(dockerd, apps.archive)
     const bare = reachedIn(await output(command("/bin/sh", "-c", `exec ${probe} </dev/null`)))
     notes.push(
       "counted by a filter of the probe's own on top, numbers 0 to 479 of the 64-bit entry, no call is made; socket and the two calls that pass every filter are counted for all",
+    )
+    const functions = await kernelProfile(
+      context,
+      [
+        ...(platform ? [appsInBerth(platform.tenant, apps)] : []),
+        ...(dockerd ? [appsInDocker(dockerd, apps)] : []),
+        appsOnTheHost(join(state, "bare"), context.signal),
+      ],
+      apps,
+      notes,
     )
     const what = "system calls that reach the kernel, 64-bit entry"
     const others = "the same by the 32-bit and x32 entries"
@@ -68,6 +85,7 @@ export const bench: Bench = {
           peer: docker?.others,
           peer_name: "Docker's default",
         }),
+        ...functions,
       ],
       trail: null,
       notes,
@@ -75,9 +93,8 @@ export const bench: Bench = {
   },
 }
 
-async function inBerth(context: BenchContext, state: string, image: ReachImage): Promise<string> {
+async function inBerth({ tenant }: Platform, image: ReachImage): Promise<string> {
   await using cleanup = new AsyncDisposableStack()
-  const { tenant } = await startOurs(context, state, cleanup)
   const { id } = await tenant.post<Container>("/v1/containers", {
     image: image.berth,
     command: ["/bin/sh", "-c", "reach </dev/null"],

@@ -1,10 +1,10 @@
-/** The image of the loads: busybox, `load`, and this machine's own redis, nginx and wrk, so that all contenders run the same bytes. */
+/** The image of the loads: busybox, `load`, and this machine's own redis, nginx, wrk and SQLite, so that all contenders run the same bytes. */
 import { cp, copyFile, mkdir } from "node:fs/promises"
 import { dirname, join } from "node:path"
 import { makeHelloImage } from "../../../bin/hello-image.ts"
 import { command, output, timed } from "../harness/process.ts"
 
-const SERVERS = ["redis-server", "redis-benchmark", "redis-cli", "nginx", "wrk"]
+const SERVERS = ["redis-server", "redis-benchmark", "redis-cli", "nginx", "wrk", "sqlite3"]
 const SOURCE = join(import.meta.dirname, "../programs/load.c")
 
 export interface LoadImage {
