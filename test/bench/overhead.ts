@@ -25,6 +25,12 @@ const WHAT: Readonly<Record<string, { id: string; what: string; bar: number | nu
   fork: { id: "fork", what: "600 × fork, exec, wait", bar: null },
   stream: { id: "network", what: "1 GiB over loopback TCP", bar: BAR },
   requests: { id: "network_requests", what: "40,000 requests of 1 byte over loopback TCP", bar: BAR },
+  between_stream: { id: "between", what: "1 GiB over TCP from container to container, against loopback outside", bar: null },
+  between_requests: {
+    id: "between_requests",
+    what: "40,000 requests of 1 byte over TCP from container to container, against loopback outside",
+    bar: null,
+  },
   synced: { id: "disk", what: `800 × 4 KiB written and fdatasync, ${DISK}`, bar: null },
   sequential: { id: "disk_sequential", what: `384 MiB written and fdatasync, ${DISK}`, bar: null },
   redis: { id: "redis", what: "60,000 GETs of redis-benchmark, 20 clients, over loopback", bar: null },
@@ -32,7 +38,7 @@ const WHAT: Readonly<Record<string, { id: string; what: string; bar: number | nu
 }
 
 export const bench: Bench = {
-  what: "CPU, memory, fork, loopback network, disk, redis and nginx in a container, in Docker's, and outside",
+  what: "CPU, memory, fork, network, disk, redis and nginx in a container, in Docker's, and outside",
   rounds: 5,
   async run(context) {
     await using cleanup = new AsyncDisposableStack()
@@ -59,7 +65,9 @@ export const bench: Bench = {
       const series = await alternate(contenders, context.rounds, { signal: context.signal, say: () => {} })
       rows.push(...rowsOf(load.name, series))
     }
-    notes.push("no container has a limit that holds it up: each may use all processors; a start is not in any figure")
+    notes.push(
+      "no container has a limit that holds it up: each may use all processors, or half of them each where there are two, and Docker's all; a start is not in any figure",
+    )
     return { rows, trail: null, notes }
   },
 }

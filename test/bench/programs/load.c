@@ -1,8 +1,9 @@
 /*
- * One load on one part of the machine: `load NAME` does a fixed amount of it, measured in here so that starting a container does
+ * One load on one part of the machine: `load NAME [ADDRESS]` does a fixed amount of it, measured in here so that starting a container does
  * not count, and prints milliseconds. Linked without libraries, so the same bytes run in any root.
  */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -121,6 +122,40 @@ static void echo(int fd) {
     if (write(fd, &byte, 1) != 1) return;
 }
 
+#define PORT 7531
+#define SWALLOW 's'
+#define ECHO 'e'
+
+/* `load answer`: the other end for whoever asks from elsewhere, and says in its first byte what for. For ever. */
+static void answer(void) {
+  struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(PORT)};
+  int listener = socket(AF_INET, SOCK_STREAM, 0), one = 1;
+  setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  if (bind(listener, (void *)&at, sizeof at) || listen(listener, 8)) fail("listen");
+  for (;;) {
+    int fd = accept(listener, NULL, NULL);
+    char what;
+    if (fd < 0) fail("accept");
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (read(fd, &what, 1) == 1) (what == SWALLOW ? swallow : echo)(fd);
+    close(fd);
+  }
+}
+
+/* Connects to `load answer`, which may be about to start. */
+static int distant(const char *address, char what) {
+  struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(PORT)};
+  if (inet_pton(AF_INET, address, &at.sin_addr) != 1) fail("address");
+  for (int tries = 0;; tries++) {
+    int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (connect(fd, (void *)&at, sizeof at) == 0 && write(fd, &what, 1) == 1) return fd;
+    if (tries == 500) fail("connect");
+    close(fd);
+    usleep(10000);
+  }
+}
+
 static void stream(int fd) {
   static char block[256 * KIB];
   for (long sent = 0; sent < 1024 * MIB;) {
@@ -129,7 +164,8 @@ static void stream(int fd) {
     sent += part;
   }
   shutdown(fd, SHUT_WR);
-  wait(NULL);
+  char none;
+  if (read(fd, &none, 1) != 0) fail("the other end");
 }
 
 static void requests(int fd) {
@@ -145,13 +181,14 @@ static double now(void) {
 }
 
 int main(int count, char **args) {
-  const char *name = count == 2 ? args[1] : "";
+  const char *name = count >= 2 ? args[1] : "", *address = count >= 3 ? args[2] : NULL;
   if (strcmp(name, "nothing") == 0) return 0;
   int fd = -1;
   if (strcmp(name, "memory") == 0) from = pages(128 * MIB), to = pages(128 * MIB);
   if (strcmp(name, "synced") == 0 || strcmp(name, "sequential") == 0) fd = file();
-  if (strcmp(name, "stream") == 0) fd = peer(swallow);
-  if (strcmp(name, "requests") == 0) fd = peer(echo);
+  if (strcmp(name, "answer") == 0) answer();
+  if (strcmp(name, "stream") == 0) fd = address ? distant(address, SWALLOW) : peer(swallow);
+  if (strcmp(name, "requests") == 0) fd = address ? distant(address, ECHO) : peer(echo);
   double from_ms = now();
   if (strcmp(name, "cpu") == 0) cpu();
   else if (strcmp(name, "memory") == 0) memory();
