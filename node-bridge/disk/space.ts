@@ -7,6 +7,7 @@ import { isAlive } from "../runtime/process-identity.ts"
 import type { ProcessIdentity } from "../runtime/process-identity.ts"
 import { promisable } from "./capacity.ts"
 import type { Space } from "./capacity.ts"
+import { patience } from "./patience.ts"
 
 export async function spaceOf(path: string): Promise<Space> {
   const { blocks, bavail, bsize } = await statfs(path)
@@ -24,12 +25,17 @@ export interface Usage {
 /** statfs(2) of an overlay tells of its upper layer, which is the run's disk. */
 const OVERLAYFS_MAGIC = 0x79_4c_76_30
 
-/** The disk under a live process's root; null when it has ended or its root is no container's. */
+/** What hangs is the disk under a process's root, and all questions about it wait for the same. */
+export const askRoot = <T>(pid: number, question: (root: string) => Promise<T>): Promise<T | null> =>
+  patience.ask(`root of ${pid}`, () => question(`/proc/${pid}/root`))
+
+/** The disk under a live process's root; null when it has ended, its root is no container's, or the disk does not answer. */
 export async function usageOf(process: ProcessIdentity): Promise<Usage | null> {
   try {
-    const { type, blocks, bfree, bavail, bsize, files, ffree } = await statfs(`/proc/${process.pid}/root`)
+    const found = await askRoot(process.pid, (root) => statfs(root))
     // Another process may have its number by now: so the identity is asked afterwards.
-    if (type !== OVERLAYFS_MAGIC || !isAlive(process)) return null
+    if (found?.type !== OVERLAYFS_MAGIC || !isAlive(process)) return null
+    const { blocks, bfree, bavail, bsize, files, ffree } = found
     const usedBytes = (blocks - bfree) * bsize
     return { totalBytes: blocks * bsize, usedBytes, freeBytes: bavail * bsize, files, freeFiles: ffree }
   } catch {

@@ -1,6 +1,7 @@
 /**
  * Looks at the disks of live runs and at the host's own every few seconds: some 50 µs for each run. A run whose disk filled up
- * is told once for each filling; what fills and empties between two looks is not seen.
+ * is told once for each filling; what fills and empties between two looks is not seen. Of a disk that hangs nothing is told, and
+ * the looks at the others go on.
  */
 import type { RunId } from "../../schema/ids.ts"
 import type { Condition, Notice } from "../../schema/protocol.ts"
@@ -10,6 +11,7 @@ import type { ProcessIdentity } from "../runtime/process-identity.ts"
 import { pressureOf } from "./capacity.ts"
 import { look, sentence } from "./fill.ts"
 import type { Fill } from "./fill.ts"
+import { patience } from "./patience.ts"
 import { spaceOf, usageOf } from "./space.ts"
 
 /** A thousand runs cost one percent of one processor. */
@@ -79,7 +81,9 @@ export class DiskWatch {
   }
 
   async #lookAtHost(): Promise<void> {
-    const condition = pressureOf(await spaceOf(this.#options.stateDir), this.#pressed)
+    const space = await patience.ask("the host's disk", () => spaceOf(this.#options.stateDir))
+    if (space === null) return // the next look may know
+    const condition = pressureOf(space, this.#pressed)
     if (condition.accepting === !this.#pressed) return
     this.#pressed = !condition.accepting
     this.#options.log.warn(this.#pressed ? "the disk is nearly full: takes no new containers" : "the disk has space again", {})

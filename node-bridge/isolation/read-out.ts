@@ -5,9 +5,11 @@
  * The monitor looks at every run again and again, and leaves out what costs more than reading a file: the filter, for which
  * the process must stand still, the host's side of the network, and the run's other processes.
  */
-import { existsSync, readFileSync, readlinkSync, statfsSync } from "node:fs"
+import { existsSync, readFileSync, readlinkSync } from "node:fs"
+import { statfs } from "node:fs/promises"
 import { setTimeout as delay } from "node:timers/promises"
 import type { Isolation } from "../../schema/isolation.ts"
+import { askRoot } from "../disk/space.ts"
 import { IDS_PER_TENANT } from "../mount/id-ranges.ts"
 import { NAMESPACES } from "../oci/hardened.ts"
 import { cgroupPathOf } from "../oci/spec.ts"
@@ -60,7 +62,7 @@ export async function readIsolation(input: ReadOutInput): Promise<Isolation> {
   try {
     await untilExec(input)
     const companions = companionsOf(cgroups.processes(record.run_id), init.pid, record.profile, idRangeOf(record))
-    const seen = look(input, companions)
+    const seen = await look(input, companions)
     const { seccomp } = seen.reading
     const reading: Reading = {
       ...seen.reading,
@@ -71,7 +73,7 @@ export async function readIsolation(input: ReadOutInput): Promise<Isolation> {
       ...seen.expected,
       filterSha256: record.filter_sha256,
       networkDescribed: network !== null,
-      companions: companions.deviations,
+      companions: [...companions.deviations, ...seen.unanswered],
     })
     if (isAlive(init)) return { ...reading, deviations, verdict: deviations.length === 0 ? "holds" : "deviates" }
   } catch (error) {
@@ -80,11 +82,11 @@ export async function readIsolation(input: ReadOutInput): Promise<Isolation> {
   throw ended()
 }
 
-/** The part that is cheap enough for now and then: only what deviates. Throws `ControllerError` as above. */
+/** The part that is cheap enough for now and then: only what deviates, not what is unknown. Throws `ControllerError` as above. */
 export async function findDeviations(input: LookInput): Promise<string[]> {
   try {
     await untilExec(input)
-    const { reading, expected } = look(input, null)
+    const { reading, expected } = await look(input, null)
     const deviations = deviationsOf(reading, expected)
     if (isAlive(input.init)) return deviations
   } catch (error) {
@@ -108,8 +110,15 @@ async function untilExec({ init, record }: LookInput): Promise<void> {
 /** A hierarchy that the machine does not have limits nothing that could be escaped. */
 const isOwn = (path: string | undefined, own: string) => path === undefined || path === own
 
+interface Look {
+  readonly reading: Reading
+  readonly expected: Expected
+  /** What could not be read, in sentences. */
+  readonly unanswered: readonly string[]
+}
+
 /** `companions` null: only the first process is looked at. */
-function look(input: LookInput, companions: Companions | null): { readonly reading: Reading; readonly expected: Expected } {
+async function look(input: LookInput, companions: Companions | null): Promise<Look> {
   const { record, init, cgroups, census } = input
   const file = (name: string) => readFileSync(`/proc/${init.pid}/${name}`, "utf8")
   const inodes = namespacesOf(init.pid)
@@ -121,6 +130,14 @@ function look(input: LookInput, companions: Companions | null): { readonly readi
   const promise = promiseOf(record.profile)
   // Of a sandboxed run the file server has the tenant's root.
   const root = record.profile === "sandboxed" ? (companions?.gofer ?? null) : init.pid
+  const diskBytes = root === null ? null : await askRoot(root, fileSystemBytes)
+  const devices = await askRoot(init.pid, (path) =>
+    readDevices(
+      path,
+      mounts.map(({ target }) => target),
+      cgroups.deviceRules(record.run_id),
+    ),
+  )
   const interfaces = parseInterfaces(file("net/dev"))
   const status = parseStatus(file("status"))
   const reading: Reading = {
@@ -140,15 +157,11 @@ function look(input: LookInput, companions: Companions | null): { readonly readi
       .map(({ target }) => target),
     limits: {
       ...cgroupLimits(cgroups, record),
-      disk_bytes: root === null ? null : fileSystemBytes(root),
+      disk_bytes: diskBytes,
       // The sentry's own limit says nothing of the tenant's processes.
       open_files: promise.openFiles ? parseOpenFiles(file("limits")) : null,
     },
-    devices: readDevices(
-      `/proc/${init.pid}/root`,
-      mounts.map(({ target }) => target),
-      cgroups.deviceRules(record.run_id),
-    ),
+    devices: devices ?? [],
     network: {
       mode: interfaces.some((name) => name !== "lo") ? "nat" : "loopback",
       interfaces,
@@ -166,7 +179,7 @@ function look(input: LookInput, companions: Companions | null): { readonly readi
     capabilities: record.capabilities,
     limits: {
       ...limits,
-      disk_bytes: root === null ? null : record.disk_bytes,
+      disk_bytes: diskBytes === null ? null : record.disk_bytes,
     },
     network: record.network,
     networkDescribed: false,
@@ -180,7 +193,11 @@ function look(input: LookInput, companions: Companions | null): { readonly readi
     mounts: record.device_mounts,
     companions: [],
   }
-  return { reading, expected }
+  const unanswered = [
+    ...(root !== null && diskBytes === null ? ["the disk limit is unknown: the disk does not answer"] : []),
+    ...(devices === null ? ["the devices are unknown: the disk does not answer"] : []),
+  ]
+  return { reading, expected, unanswered }
 }
 
 type Sharing = Readonly<Record<string, { readonly with: "nobody" | "tenant" | "host"; readonly others: boolean }>>
@@ -224,9 +241,9 @@ function cgroupLimits(cgroups: Cgroups, { run_id }: HostRecord) {
   }
 }
 
-/** The size of the file system that a process writes its root to: what `df` says inside. */
-function fileSystemBytes(pid: number): number {
-  const { bsize, blocks } = statfsSync(`/proc/${pid}/root`)
+/** The size of the file system that a process's root is on: what `df` says inside. */
+async function fileSystemBytes(root: string): Promise<number> {
+  const { bsize, blocks } = await statfs(root)
   return bsize * blocks
 }
 

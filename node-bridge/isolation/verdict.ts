@@ -32,7 +32,7 @@ export interface Expected {
   /** Device nodes that were granted: path, type and number as in `c 10:232`. Then the mount points that came with them. */
   readonly devices: Readonly<Record<string, string>>
   readonly mounts: readonly string[]
-  /** What was found wrong with the run's other processes. */
+  /** What was found wrong with the run's other processes, and what could not be read. */
   readonly companions: readonly string[]
 }
 

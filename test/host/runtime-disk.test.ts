@@ -1,12 +1,15 @@
 /** Containers on disks of their own size, as they and the host see them. */
+import { readFile } from "node:fs/promises"
 import { join } from "node:path"
 import { afterAll, beforeAll, expect, test } from "vitest"
 import { promisable } from "../../node-bridge/disk/capacity.ts"
-import { diskCapacity, spaceOf } from "../../node-bridge/disk/space.ts"
+import { diskCapacity, spaceOf, usageOf } from "../../node-bridge/disk/space.ts"
 import type { HostListener } from "../../node-bridge/runtime/controller.ts"
+import { readRecord, writeRecord } from "../../node-bridge/runtime/host-record.ts"
 import type { Notice } from "../../schema/protocol.ts"
 import { openHostBench } from "../support/host-bench.ts"
 import type { HostBench } from "../support/host-bench.ts"
+import { hungProcess } from "../support/hung-disk.ts"
 import { loopsOf } from "../support/leftovers.ts"
 import { waitFor } from "../support/wait-for.ts"
 
@@ -122,4 +125,33 @@ test("a container that wrote much is gone in a moment, and its disk with it", as
   await bench.controller.remove(run.run_id)
   expect(performance.now() - from).toBeLessThan(1_000)
   await waitFor("its disk to go", () => loopsOf(bench.dir).length <= 1, 1_000)
+})
+
+test("disks that hang cost an answer about themselves, and neither the bridge nor its work with files anything", async () => {
+  const run = await bench.up(bench.shell("sleep 100"))
+  const hung = await Promise.all([1, 2, 3, 4, 5].map((number) => hungProcess(join(bench.dir, `hung-${number}`))))
+  const { record: file } = bench.paths(run.run_id)
+  const record = readRecord(file)
+  if (record === null || hung[0] === undefined) throw new Error("the run has no record")
+  try {
+    writeRecord(file, { ...record, init: hung[0].identity })
+    const read = await bench.controller.isolation(run.run_id)
+    expect(read).toMatchObject({ limits: { disk_bytes: null }, devices: [], verdict: "deviates" })
+    expect(read.deviations).toEqual(
+      expect.arrayContaining([
+        expect.stringMatching(/^the disk limit is unknown/),
+        expect.stringMatching(/^the devices are unknown/),
+      ]),
+    )
+    expect(await Promise.all(hung.map(({ identity }) => usageOf(identity)))).toEqual(hung.map(() => null))
+    expect(await readFile("/proc/self/comm", "utf8")).not.toBe("") // through the same threads
+  } finally {
+    writeRecord(file, record)
+    for (const { end } of hung) await end()
+  }
+  await waitFor(
+    "the disks to be asked again",
+    async () => (await bench.controller.isolation(run.run_id)).limits.disk_bytes !== null,
+  )
+  await bench.controller.remove(run.run_id)
 })

@@ -24,7 +24,7 @@ describe("what a node may promise of its disk", () => {
 
 describe("the condition of a node's disk", () => {
   it("lets runs come while a twentieth is free", () => {
-    expect(pressureOf(aDisk(GIB), false)).toEqual({ accepting: true, reason: null })
+    expect(pressureOf(aDisk(GIB), false)).toMatchObject({ accepting: true, reason: null })
     expect(pressureOf(aDisk(GIB - 1), false)).toMatchObject({ accepting: false, reason: { code: "disk_pressure" } })
   })
 
