@@ -1,10 +1,10 @@
-/** Runs `npm start`'s program as a child, as a person at a terminal would, and reads what it prints. */
+/** Runs `npm start`'s program, or another of `bin`, as a child, as a person at a terminal would, and reads what it prints. */
 import { type ChildProcess, spawn } from "node:child_process"
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import { waitFor } from "./wait-for.ts"
 
-const START = join(import.meta.dirname, "../../bin/start.ts")
+const BIN = join(import.meta.dirname, "../../bin")
 
 export interface Started {
   readonly process: ChildProcess
@@ -14,9 +14,13 @@ export interface Started {
   ended(timeoutMs?: number): Promise<{ code: number | null; signal: NodeJS.Signals | null }>
 }
 
-export function start(args: readonly string[]): Started {
+export function start(args: readonly string[], program = "start.ts", env: NodeJS.ProcessEnv = {}): Started {
   // Its own group, so that a test can send Ctrl-C to the group as a terminal does.
-  const child = spawn(process.execPath, [START, ...args], { stdio: ["ignore", "pipe", "pipe"], detached: true })
+  const child = spawn(process.execPath, [join(BIN, program), ...args], {
+    stdio: ["ignore", "pipe", "pipe"],
+    detached: true,
+    env: { ...process.env, ...env },
+  })
   let output = ""
   child.stdout.on("data", (chunk: Buffer) => (output += chunk.toString()))
   child.stderr.on("data", (chunk: Buffer) => (output += chunk.toString()))
@@ -39,7 +43,7 @@ export function start(args: readonly string[]): Started {
         timeoutMs,
       ),
     ended: async (timeoutMs = 60_000) => {
-      await waitFor(`the end of npm start; it printed:\n${output}`, () => done, timeoutMs)
+      await waitFor(`the end of ${program}; it printed:\n${output}`, () => done, timeoutMs)
       return await exit
     },
   }
