@@ -72,7 +72,7 @@ export const inBerth = (tenant: Client, image: LoadImage, { name, script, betwee
       command: ["/bin/sh", "-c", run],
       env: { PATH: "/bin:/usr/bin", ...env },
       ...(between ? {} : { network: { egress: "none" } }),
-      resources: { cpus: availableParallelism() / (between ? 2 : 1), memory_bytes: GIB, disk_bytes: GIB },
+      resources: { cpus: availableParallelism(), memory_bytes: GIB, disk_bytes: GIB },
     })
     made.push(id)
     return id
