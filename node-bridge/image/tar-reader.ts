@@ -45,6 +45,8 @@ export class TarReader {
   #pending = Buffer.alloc(0)
   /** Bytes still to pass over: data and its padding. */
   #skip = 0
+  /** How much of that, at its end, is padding. */
+  #padding = 0
   #collect: { readonly type: string; readonly size: number } | null = null
   #extension: Extension = {}
   #zeroBlocks = 0
@@ -65,7 +67,7 @@ export class TarReader {
       const part = data.subarray(0, wanted)
       data = data.subarray(wanted)
       if (this.#collect !== null) {
-        this.#skip = padding(wanted)
+        this.#pass(wanted, 0)
         this.#extend(this.#collect.type, part)
         this.#collect = null
       } else {
@@ -77,10 +79,16 @@ export class TarReader {
     return entries
   }
 
-  /** The archive ends here. Throws when it ends inside an entry. */
+  /** `left` of an entry's `size` bytes are still to come, and its padding. */
+  #pass(size: number, left: number): void {
+    this.#padding = padding(size)
+    this.#skip = left + this.#padding
+  }
+
+  /** The archive ends here. Throws when it ends inside an entry; umoci pads no layer's last one, and Go reads that. */
   end(): void {
     if (this.#zeroBlocks >= 2) return
-    if (this.#skip > 0 || this.#collect !== null || this.#pending.length > 0)
+    if (this.#skip > this.#padding || this.#collect !== null || this.#pending.length > 0)
       throw new TarError("it ends in the middle of an entry")
   }
 
@@ -112,7 +120,7 @@ export class TarReader {
     const size = type === "file" ? (extension.size ?? headerSize) : 0
     // In old archives a file with a slash at its end is a directory, with or without data: two ways to read it.
     if (flag === "\0" && path.endsWith("/")) throw new TarError("it has a file that is also a directory")
-    this.#skip = size + padding(size)
+    this.#pass(size, size)
     const target = type === "hardlink" || type === "symlink" ? (extension.target ?? text(block, 157, 100)) : ""
     return {
       path,
