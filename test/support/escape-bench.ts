@@ -185,9 +185,11 @@ export function openEscapeBench(): EscapeBench {
     const prelude = `umount /sys/fs/cgroup/unified 2>/dev/null; mount -t sysfs sysfs ${paths.sys}; ${options.before ?? ""}\nexec "$@"`
     const inTerminal = run.spec.tty ? ["script", "-qec", command.map((word) => `'${word}'`).join(" "), "/dev/null"] : command
     const child = spawn("unshare", ["--mount", "--propagation=slave", "sh", "-c", prelude, "sh", ...inTerminal], {
-      stdio: [run.spec.tty ? "pipe" : "ignore", "pipe", "pipe", ...(options.descriptors ?? [])],
+      // Never the host's /dev/null: a runtime gives its standard streams to the container's user, the device itself with them.
+      stdio: ["pipe", "pipe", "pipe", ...(options.descriptors ?? [])],
       env: { PATH: process.env["PATH"] ?? "", ...options.env },
     })
+    if (!run.spec.tty) child.stdin?.end()
     let text = ""
     const ended = new Promise<Said>((resolve, reject) => {
       for (const stream of [child.stdout, child.stderr]) stream?.on("data", (chunk: Buffer) => void (text += chunk.toString()))
