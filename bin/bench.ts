@@ -3,6 +3,7 @@ import { existsSync } from "node:fs"
 import { chmod, mkdtemp, readdir, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { setTimeout as delay } from "node:timers/promises"
 import { parseArgs } from "node:util"
 import type { Bench, BenchContext } from "../test/bench/harness/bench.ts"
 import { machineFacts } from "../test/bench/harness/machine.ts"
@@ -23,6 +24,8 @@ The exit code is 1 when a bar is missed. To pipe the JSON: npm run --silent benc
 
 /** The shell's code for a program that a Ctrl-C ended. */
 const INTERRUPTED = 130
+/** A Ctrl-C reaches our children as well, and what comes of their end may be here before it. */
+const SIGNAL_MS = 50
 
 const say = (line: string) => process.stderr.write(`· ${line}\n`)
 
@@ -57,6 +60,7 @@ async function main(): Promise<number> {
     process.stdout.write(`${values.json ? toJson(report) : `\n${toText(report)}`}\n`)
     return report.rows.some(missesItsBar) ? 1 : 0
   } catch (error) {
+    await delay(SIGNAL_MS)
     if (!signal.aborted) throw error // what fails after that fails for want of what was taken away
   } finally {
     await rm(scratch, { recursive: true, force: true })

@@ -169,8 +169,10 @@ export class OciController implements Controller {
     return this.#observer.inspect(runId)
   }
 
-  wait(runId: RunId, signal: AbortSignal): Promise<Outcome> {
-    return this.#observer.wait(runId, signal)
+  async wait(runId: RunId, signal: AbortSignal): Promise<Outcome> {
+    const outcome = await this.#observer.wait(runId, signal)
+    this.#on.parts.processors.release(runId) // what has ended stays for its logs, and takes no processor's time
+    return outcome
   }
 
   async signal(runId: RunId, signal: SignalName): Promise<void> {
