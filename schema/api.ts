@@ -2,9 +2,11 @@
 import { z } from "zod"
 import {
   Capability,
+  ContainerCreate,
   ContainerName,
   Labels,
   Network,
+  PlacementWish,
   Profile,
   Resources,
   RestartPolicy,
@@ -14,7 +16,7 @@ import {
 } from "./container.ts"
 import { CellId, ContainerId, EventId, JoinTokenId, NodeId, RunId, TenantId, TokenId } from "./ids.ts"
 import { ACTIONS, ALL_RUN_STATES, STATUSES } from "./lifecycle.ts"
-import { NodeFacts } from "./node.ts"
+import { NodeCondition, NodeFacts } from "./node.ts"
 import { Exit, Reason, Timings } from "./protocol.ts"
 
 /** Bodies above this are refused before they are parsed. */
@@ -66,6 +68,18 @@ export const Container = z
     deadline: Time.nullable(),
     actions: z.array(z.enum(ACTIONS)),
     run: RunDetails.nullable(),
+    history: z
+      .array(
+        z.object({
+          run_id: RunId,
+          attempt: z.int(),
+          state: z.enum(ALL_RUN_STATES),
+          node_region: z.string().nullable(),
+          reason: Reason.nullable(),
+          ended_at: Time,
+        }),
+      )
+      .meta({ description: "Its last ended runs, oldest first, and why each ended." }),
     restarts: z.int().meta({ description: "Runs that the restart policy started since the last start by hand." }),
     warnings: z.array(z.string()),
     created_at: Time,
@@ -85,12 +99,34 @@ export const Container = z
     network: Network,
     capabilities: z.array(Capability),
     seccomp: Seccomp,
-    placement: z.object({ labels: Labels }),
+    placement: PlacementWish,
+    on_partition: z.enum(["stop", "keep"]),
+    drain: z.enum(["stop_first", "start_first"]),
     max_lifetime_seconds: z.int().nullable(),
     remove_on_exit: z.boolean(),
   })
   .meta({ id: "Container" })
 export type Container = z.infer<typeof Container>
+
+export const BatchAnswer = z
+  .object({ items: z.array(z.object({ id: ContainerId, name: ContainerName.nullable(), status: z.enum(STATUSES) })) })
+  .meta({ id: "BatchAnswer" })
+export type BatchAnswer = z.infer<typeof BatchAnswer>
+
+/** How many nodes one filter refused, by its sentence. */
+export const Refused = z.object({ reason: z.string(), nodes: z.int() })
+export type Refused = z.infer<typeof Refused>
+
+export const DryRun = z
+  .object({
+    placeable: z.boolean().meta({ description: "Whether one node at least could take it now. Nothing is reserved." }),
+    fitting_nodes: z.int(),
+    node_region: z.string().nullable().meta({ description: "Where it would go now." }),
+    refused: z.array(Refused).meta({ description: "Why not elsewhere: how many nodes for which reason, most first." }),
+    warnings: z.array(z.string()),
+  })
+  .meta({ id: "DryRun" })
+export type DryRun = z.infer<typeof DryRun>
 
 export const page = <T extends z.ZodType>(item: T, id: string) =>
   z.object({ items: z.array(item), next_cursor: z.string().nullable() }).meta({ id })
@@ -151,6 +187,7 @@ export const EVENT_TYPES = [
   "container.created", "container.scheduling", "container.pulling", "container.starting", "container.running",
   "container.paused", "container.unpaused", "container.stopping", "container.exited", "container.lost", "container.removed",
   "container.restart_scheduled", "container.unplaceable", "container.deadline_passed", "container.updated",
+  "container.gave_up", "container.draining", "container.unreachable", "container.reachable",
   "container.isolation_deviated", "container.accelerator_lost", "container.disk_full", "container.logs_throttled",
 ] as const // prettier-ignore
 export type EventType = (typeof EVENT_TYPES)[number]
@@ -261,8 +298,97 @@ export const TokenAnswer = z
   .object({ id: TokenId, access_token: z.string(), token_type: z.literal("Bearer"), expires_at: Time, scope: z.string() })
   .meta({ id: "Token" })
 
+/** The weights of the scorers (each scores in [0, 1]); the node with the greatest weighted sum takes the run. */
+const WEIGHT = z.number().min(0).max(10)
+export const SCORERS = ["spread", "bin_pack", "balance", "image", "failures"] as const
+export const Weights = z
+  .strictObject({
+    spread: WEIGHT.default(1).meta({ description: "The less of a node is reserved, the better." }),
+    bin_pack: WEIGHT.default(0).meta({ description: "The more of it is reserved, the better." }),
+    balance: WEIGHT.default(0.5).meta({ description: "Processors and memory used alike." }),
+    image: WEIGHT.default(0.5).meta({ description: "The image has been run there before." }),
+    failures: WEIGHT.default(1).meta({ description: "Runs have not failed there lately through no fault of their own." }),
+  })
+  .meta({ id: "Weights" })
+export type Weights = z.infer<typeof Weights>
+
+export const CellCreate = z.strictObject({ name: ContainerName, weights: Weights.prefault({}) }).meta({ id: "CellCreate" })
+export type CellCreate = z.infer<typeof CellCreate>
+export const CellUpdate = z
+  .strictObject({
+    weights: z
+      .strictObject(Object.fromEntries(SCORERS.map((name) => [name, WEIGHT])) as Record<(typeof SCORERS)[number], typeof WEIGHT>)
+      .partial(),
+  })
+  .meta({ id: "CellUpdate" })
+export type CellUpdate = z.infer<typeof CellUpdate>
+
+/** What a cell's ready nodes have in all, and how much of it is free. Rough: free room may lie in pieces. */
+export const Room = z.object({
+  nodes: z.int(),
+  ready_nodes: z.int(),
+  runs: z.int(),
+  cpus: z.number(),
+  free_cpus: z.number(),
+  memory_bytes: z.int(),
+  free_memory_bytes: z.int(),
+})
+export type Room = z.infer<typeof Room>
+export const Cell = z
+  .object({ id: CellId, name: z.string(), weights: Weights, room: Room, created_at: Time })
+  .meta({ id: "Cell" })
+export type Cell = z.infer<typeof Cell>
+
+/** What an operator asks of placement for a tenant: node by node. */
+export const OperatorDryRunCreate = z
+  .strictObject({ tenant_id: TenantId, container: ContainerCreate })
+  .meta({ id: "OperatorDryRunCreate" })
+export const OperatorDryRun = z
+  .object({
+    node_id: NodeId.nullable().meta({ description: "Where it would go now." }),
+    nodes: z
+      .array(
+        z.object({
+          node_id: NodeId,
+          cell_id: CellId,
+          reason: z.string().nullable().meta({ description: "Why not there; null where it fits." }),
+          score: z.number().nullable(),
+          scores: z.record(z.string(), z.number()).meta({ description: "Each scorer's part, unweighted." }),
+        }),
+      )
+      .meta({ description: "Best first; at most 1,000." }),
+  })
+  .meta({ id: "OperatorDryRun" })
+export type OperatorDryRun = z.infer<typeof OperatorDryRun>
+
+export const CordonBody = z.strictObject({ reason: z.string().min(1).max(256).optional() }).meta({ id: "CordonBody" })
+export const DrainBody = z
+  .strictObject({
+    deadline_seconds: z
+      .int()
+      .min(0)
+      .max(7 * 86_400)
+      .default(3600)
+      .meta({ description: "After so long, what is still there is stopped, restart policy `no` included." }),
+  })
+  .meta({ id: "DrainBody" })
+/** A field left out stays as it is; null takes it away (RFC 7396). */
+export const NodeUpdate = z
+  .strictObject({
+    exclusive_to: z.array(TenantId).min(1).max(64).nullable().optional().meta({
+      description: "Only these tenants' containers go there from now on; null: everybody's.",
+    }),
+    cell_id: CellId.optional().meta({ description: "Moves the node to another cell; it must be drained first." }),
+  })
+  .meta({ id: "NodeUpdate" })
+export type NodeUpdate = z.infer<typeof NodeUpdate>
+
 export const JoinTokenCreate = z
-  .strictObject({ labels: Labels.default({}), expires_in_seconds: z.int().min(60).max(86_400).default(3600) })
+  .strictObject({
+    cell_id: CellId.optional().meta({ description: "Default: the first cell." }),
+    labels: Labels.default({}),
+    expires_in_seconds: z.int().min(60).max(86_400).default(3600),
+  })
   .meta({ id: "JoinTokenCreate" })
 export const JoinTokenAnswer = z
   .object({ id: JoinTokenId, join_token: z.string().meta({ description: "Shown once, usable once." }), expires_at: Time })
@@ -278,6 +404,13 @@ export const NodeView = z
     reason: Reason.nullable(),
     enrolled_at: Time,
     last_seen_at: Time.nullable(),
+    conditions: z.array(NodeCondition).meta({ description: "What the host finds wrong with itself; any keeps new runs away." }),
+    cordoned: z.boolean().meta({ description: "Its operator lets nothing new be placed there." }),
+    drain: z
+      .object({ since: Time, deadline: Time, runs_at_start: z.int(), runs_left: z.int() })
+      .nullable()
+      .meta({ description: "How far emptying it has come." }),
+    exclusive_to: z.array(TenantId).nullable(),
     facts: NodeFacts.nullable(),
     vulnerabilities: z
       .array(z.object({ component: z.string(), version: z.string(), id: z.string(), fixed_in: z.string(), summary: z.string() }))

@@ -212,6 +212,41 @@ export const Network = z
   .meta({ id: "Network" })
 export type Network = z.infer<typeof Network>
 
+/** A placement group's name: containers of one tenant that placement looks at together. */
+export const GroupName = z
+  .string()
+  .regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/, "must be 1 to 63 lower-case letters, digits or inner hyphens")
+const MAX_ANTI_AFFINITY = 16
+
+/** Where its runs may go. A wish that no node can meet now waits in `scheduling`; none is ever dropped. */
+export const PlacementWish = z
+  .strictObject({
+    labels: Labels.default({}).meta({ description: "Node labels that must match, region among them." }),
+    group: GroupName.optional().meta({
+      description: "The placement group that it belongs to, for `spread` and `anti_affinity`.",
+    }),
+    spread: z
+      .strictObject({
+        by: z
+          .string()
+          .regex(/^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$/, "must be `node` or a node label's name")
+          .default("node")
+          .meta({ description: "`node`, or a node label such as `zone`; nodes without that label do not count." }),
+        limit: z.int().min(1).max(100_000),
+      })
+      .optional()
+      .meta({ description: "At most so many runs of its group on one node, or on nodes with one value of the label." }),
+    anti_affinity: z.array(GroupName).max(MAX_ANTI_AFFINITY).default([]).meta({
+      description: "Never on a node that holds a run of these groups of yours, and theirs never where this one is.",
+    }),
+  })
+  .refine(({ group, spread }) => spread === undefined || group !== undefined, {
+    path: ["spread"],
+    message: "needs placement.group, whose runs it counts",
+  })
+  .meta({ id: "Placement" })
+export type PlacementWish = z.infer<typeof PlacementWish>
+
 export const ContainerCreate = z
   .strictObject({
     image: ImageReference,
@@ -248,9 +283,18 @@ export const ContainerCreate = z
         description: `Fewer than the profile's own, or none. They count inside the container only. ${CAPABILITY_TEXT}`,
       }),
     seccomp: Seccomp.prefault({}),
-    placement: z
-      .strictObject({ labels: Labels.default({}).meta({ description: "Node labels that must match, region among them." }) })
-      .prefault({}),
+    placement: PlacementWish.prefault({}),
+    on_partition: z
+      .enum(["stop", "keep"])
+      .default("stop")
+      .meta({
+        description:
+          "When its node is cut off for longer than its lease. stop: the node stops the run, and it is replaced by the restart " +
+          "policy. keep: the run goes on and is never replaced, until the node is back or its operator forgets it.",
+      }),
+    drain: z.enum(["stop_first", "start_first"]).default("stop_first").meta({
+      description: "When its node is emptied: whether the next run starts after this one has stopped, or before.",
+    }),
     max_lifetime_seconds: z.int().min(1).max(31_536_000).optional().meta({ description: "A run is stopped after this long." }),
     remove_on_exit: z.boolean().default(false).meta({ description: "Removed by itself once its run has ended." }),
     start: z.boolean().default(true).meta({ description: "false: only create." }),
@@ -288,3 +332,19 @@ export type ContainerUpdate = z.infer<typeof ContainerUpdate>
 
 /** The wish as stored: all of the create body but what is acted on once. */
 export type ContainerSpec = Omit<ContainerCreate, "name" | "start">
+
+/** Of one batch; each still gets an id, a name and a run of its own. */
+export const MAX_BATCH = 1000
+export const ContainerBatch = z
+  .strictObject({
+    count: z.int().min(1).max(MAX_BATCH),
+    container: ContainerCreate.meta({
+      description: "What each of them is. A name becomes name-1, name-2 and so on; all or none are created.",
+    }),
+  })
+  .refine(({ count, container }) => (container.name?.length ?? 0) + 1 + String(count).length <= 63, {
+    path: ["container", "name"],
+    message: "is too long to be numbered",
+  })
+  .meta({ id: "ContainerBatch" })
+export type ContainerBatch = z.infer<typeof ContainerBatch>

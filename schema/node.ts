@@ -33,6 +33,14 @@ export const Device = z.strictObject({
 })
 export type Device = z.infer<typeof Device>
 
+/**
+ * What a host can find wrong with itself; each keeps new runs away until it has passed. runtime_broken: containers cannot be
+ * created here, whatever their image; the runs that go on are left alone.
+ */
+export const NODE_CONDITIONS = ["disk_pressure", "memory_pressure", "runtime_broken", "shutting_down"] as const
+export const NodeCondition = z.strictObject({ kind: z.enum(NODE_CONDITIONS), message: z.string().max(512) })
+export type NodeCondition = z.infer<typeof NodeCondition>
+
 export const NodeFacts = z.strictObject({
   hostname: z.string().max(253),
   boot_id: z.string().max(64),

@@ -13,9 +13,9 @@ import { z } from "zod"
 import { Capability, ContainerCreate, DeviceName, SignalName } from "./container.ts"
 import { ContainerId, NodeId, RunId, TenantId } from "./ids.ts"
 import { ALL_RUN_STATES, DESIRED } from "./lifecycle.ts"
-import { NodeFacts } from "./node.ts"
+import { NodeCondition, NodeFacts } from "./node.ts"
 
-export const PROTOCOL_VERSION = 2
+export const PROTOCOL_VERSION = 3
 /** Sent as `sec-websocket-protocol`; a NodeObject that does not know the version answers 400. */
 export const SUBPROTOCOL = `berth.node.v${PROTOCOL_VERSION}`
 
@@ -73,6 +73,8 @@ export const RunSpec = z.strictObject({
   /** What the tenant's policy makes of a process that is found less confined than promised. */
   on_deviation: z.enum(["report", "stop"]),
   max_lifetime_seconds: z.int().nullable(),
+  /** What becomes of it when the node's lease has run out. */
+  on_partition: z.enum(["stop", "keep"]),
 }) // prettier-ignore
 export type RunSpec = z.infer<typeof RunSpec>
 
@@ -170,8 +172,12 @@ export const Command = z.discriminatedUnion("kind", [
 ])
 export type Command = z.infer<typeof Command>
 
-/** A condition stops new placements without ending the session. */
-export const Condition = z.strictObject({ accepting: z.boolean(), reason: Reason.nullable() })
+/** Whether new runs may come, without ending the session: none while the host finds anything wrong with itself. */
+export const Condition = z.strictObject({
+  accepting: z.boolean(),
+  reason: Reason.nullable(),
+  conditions: z.array(NodeCondition).max(16),
+})
 export type Condition = z.infer<typeof Condition>
 
 export const NodeMessage = z.discriminatedUnion("type", [

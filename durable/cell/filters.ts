@@ -53,9 +53,10 @@ const isReady: Filter = { name: "ready", run: (node) => (node.ready ? undefined 
 
 const hasLabels: Filter = {
   name: "labels",
-  concerns: (ask) => Object.keys(ask.labels).length > 0,
+  concerns: (ask) => Object.keys(ask.placement.labels).length > 0,
   run: (node, ask) => {
-    for (const key in ask.labels) if (node.labels[key] !== ask.labels[key]) return "does not have the labels asked for"
+    for (const key in ask.placement.labels)
+      if (node.labels[key] !== ask.placement.labels[key]) return "does not have the labels asked for"
     return undefined
   },
 }

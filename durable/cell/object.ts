@@ -64,11 +64,11 @@ export class CellObject extends DurableObject<Env> implements CellRpc {
 
   async place(cellId: CellId, asks: Ask[]): Promise<Placement[]> {
     this.#know(cellId)
-    const before = this.#store.placesOf(asks.map((ask) => ask.run_id))
+    const before = this.#store.placesOf(asks.flatMap((ask) => ask.run_ids))
     const booked: ReservationRow[] = []
     const waiting = new Set<TenantId>()
     try {
-      const placements = asks.map((ask) => this.#placeOne(ask, before, booked, waiting))
+      const placements = asks.flatMap((ask) => ask.run_ids.map((run_id) => this.#placeOne(run_id, ask, before, booked, waiting)))
       this.#store.reserve(booked)
       this.#store.addWaiting([...waiting], systemClock.now())
       return placements
@@ -98,10 +98,9 @@ export class CellObject extends DurableObject<Env> implements CellRpc {
     this.#ledger.forget(nodeId)
   }
 
-  #placeOne(ask: Ask, before: Map<RunId, Place>, booked: ReservationRow[], waiting: Set<TenantId>): Placement {
-    const { run_id } = ask
+  #placeOne(run_id: RunId, ask: Ask, before: Map<RunId, Place>, booked: ReservationRow[], waiting: Set<TenantId>): Placement {
     const already = before.get(run_id)
-    if (already !== undefined) return placement(ask, this.#ledger.get(already.node_id), already)
+    if (already !== undefined) return placement(run_id, ask, this.#ledger.get(already.node_id), already)
     const decision = schedule(this.#ledger.nodes, ask, CHAIN, this.#start++)
     if (decision.node === null) {
       waiting.add(ask.tenant_id)
@@ -111,12 +110,12 @@ export class CellObject extends DurableObject<Env> implements CellRpc {
     const { cpus, memory_bytes, pids, disk_bytes, accelerators } = ask.resources
     const chosen = accelerators.length === 0 ? NO_DEVICES : chooseDevices(node.shelf, node.taken, accelerators)
     const devices = chosen === undefined || chosen.length === 0 ? null : [...chosen]
-    const row = { run_id, node_id: node.id, cpus, memory_bytes, pids, disk_bytes, devices }
+    const row = { run_id, node_id: node.id, cpus, memory_bytes, pids, disk_bytes, devices, group: null, anti_affinity: null }
     booked.push(row)
     const place = { node_id: node.id, devices: devices ?? [] }
     before.set(run_id, place) // the same run twice in one batch
     this.#ledger.reserve(node.id, { ...row, runs: 1 })
-    return placement(ask, node, place)
+    return placement(run_id, ask, node, place)
   }
 
   #putNode(row: NodeRow): void {
@@ -162,7 +161,7 @@ export class CellObject extends DurableObject<Env> implements CellRpc {
   }
 }
 
-const placement = ({ run_id, profile }: Ask, node: NodeState | undefined, { node_id, devices }: Place): Placement => ({
+const placement = (run_id: RunId, { profile }: Ask, node: NodeState | undefined, { node_id, devices }: Place): Placement => ({
   run_id,
   node_id,
   region: node?.labels.region ?? null,

@@ -52,7 +52,17 @@ export class CellLink {
       const vulnerable = knownVulnerabilities(versions).length > 0
       const labels = { ...facts.labels, ...node.operator_labels }
       const cell = this.#peers.cell(cell_id)
-      const offer = { node_id, hostname, capacity, labels, profiles, devices, max_open_files, vulnerable }
+      const offer = {
+        node_id,
+        hostname,
+        capacity,
+        labels,
+        profiles,
+        devices,
+        max_open_files,
+        vulnerable,
+        exclusive_to: node.exclusive_to,
+      }
       if (connected) await cell.registerNode(cell_id, offer)
       await cell.setNodeReady(node_id, connected && (condition?.accepting ?? false), reason)
       if (telling === this.#changes) this.#store.updateNode({ cell_due: false })

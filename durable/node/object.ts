@@ -167,11 +167,15 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
   async status(): Promise<NodeStatus> {
     const node = this.#store.node()
     const connected = this.#sockets.open() !== undefined
-    const condition = node?.condition ?? { accepting: false, reason: null }
+    const condition = node?.condition ?? { accepting: false, reason: null, conditions: [] }
     return {
       connected,
       accepting: connected && condition.accepting,
       reason: connected ? condition.reason : DISCONNECTED,
+      conditions: connected ? condition.conditions : [],
+      cordoned: node?.cordoned ?? false,
+      drain: null,
+      exclusive_to: node?.exclusive_to ?? null,
       last_seen_ms: node ? this.#lastSeen(node) : null,
       facts: node?.facts ?? null,
     }

@@ -170,4 +170,6 @@ export const rowOf = (body: Assignment, known: AssignmentRow | undefined): Assig
   body,
   ended: known?.ended ?? false,
   orphaned: known?.orphaned ?? null,
+  cut_off: known?.cut_off ?? false,
+  cut_off_due: known?.cut_off_due ?? false,
 })

@@ -3,13 +3,17 @@
  * Everything here crosses Workers RPC: plain data and byte streams, no `unknown`, no recursive types. A refusal is a thrown
  * `AppError`, whose own properties survive the crossing (`asAppError` restores it).
  */
-import type { Container, Event, NodeView, Page, Policy, Quota } from "../../schema/api.ts"
-import type { ContainerCreate, ContainerUpdate, Labels, Resources, SignalName } from "../../schema/container.ts"
+import type {
+  BatchAnswer, Container, DryRun, Event, NodeView, OperatorDryRun, Page, Policy, Quota, Refused, Room, Weights,
+} from "../../schema/api.ts" // prettier-ignore
+import type {
+  ContainerBatch, ContainerCreate, ContainerUpdate, Labels, PlacementWish, Resources, SignalName,
+} from "../../schema/container.ts" // prettier-ignore
 import type { CellId, NodeId, RunId, TenantId } from "../../schema/ids.ts"
 import type { Profile } from "../../schema/container.ts"
 import type { Status } from "../../schema/lifecycle.ts"
 import type { Feature } from "../../schema/features.ts"
-import type { Capacity, Device, NodeFacts, ProfileOffer } from "../../schema/node.ts"
+import type { Capacity, Device, NodeCondition, NodeFacts, ProfileOffer } from "../../schema/node.ts"
 import type { Assignment, Command, LogOptions, Notice, Observation, Reason } from "../../schema/protocol.ts"
 import type { z } from "zod"
 
@@ -74,6 +78,12 @@ export interface TenantRpc {
 
   /** `holdMs`: the answer waits so long for the container to settle, as do `act`'s; 0 and absent are the same. */
   createContainer(call: Call, create: ContainerCreate, holdMs?: number): Promise<Answer<Container>>
+  /** All of them or none. One placement call; a repeat of the call answers the same containers. */
+  createBatch(call: Call, batch: ContainerBatch): Promise<Answer<BatchAnswer>>
+  /** Where it would go and why not elsewhere; refuses as `createContainer` does. Changes nothing. */
+  dryRun(create: ContainerCreate): Promise<DryRun>
+  /** The same, node by node, for operators. */
+  explain(create: ContainerCreate): Promise<OperatorDryRun>
   /** `ref` is an id or the name of a live container; another tenant's id is `not_found`. */
   getContainer(ref: string): Promise<Container>
   listContainers(request: ContainerListRequest): Promise<Page<Container>>
@@ -96,13 +106,26 @@ export interface TenantRpc {
   observe(nodeId: NodeId, observations: Observation[], gone: RunId[], notices: Notice[]): Promise<{ unknown: RunId[] }>
   /** From a NodeObject whose lease lapsed, or that was forgotten. */
   orphan(nodeId: NodeId, runIds: RunId[], reason: Reason): Promise<void>
+  /**
+   * From a NodeObject whose lease lapsed, of runs that are kept while it is cut off: they go on, unseen; or, with `null`, that it
+   * is back with them.
+   */
+  cutOff(nodeId: NodeId, runIds: RunId[], reason: Reason | null): Promise<void>
+  /**
+   * From a NodeObject that is being emptied: runs that are to go elsewhere, as each container's `drain` says. `now`: those too
+   * that no restart policy would replace, for the deadline has come. Idempotent.
+   */
+  evacuate(nodeId: NodeId, runIds: RunId[], reason: Reason, now: boolean): Promise<void>
   /** From a CellObject at which a placement of this tenant failed: something may fit now. */
   capacityChanged(cellId: CellId): Promise<void>
 }
 
+/** Runs of one spec. */
 export interface Ask {
-  readonly run_id: RunId
+  readonly run_ids: readonly RunId[]
   readonly tenant_id: TenantId
+  /** For nodes that have run it before. */
+  readonly image: string
   /** As its host counts them: a sandboxed run takes more processes there than it has. */
   readonly resources: Resources
   readonly profile: Profile
@@ -110,8 +133,16 @@ export interface Ask {
   readonly features: readonly Feature[]
   /** Nodes with known vulnerabilities do not count. */
   readonly refuse_vulnerable: boolean
-  /** Node labels that must match. */
-  readonly labels: Labels_
+  readonly placement: PlacementWish
+}
+
+/** What a cell makes of an ask without placing it. */
+export interface Explanation {
+  readonly nodes: OperatorDryRun["nodes"]
+  /** The first of `nodes`, where one fits. */
+  readonly region: string | null
+  readonly fitting: number
+  readonly refused: Refused[]
 }
 
 export type Placement =
@@ -125,7 +156,7 @@ export type Placement =
       readonly features: readonly Feature[]
     }
   /** Nothing fits: how many nodes each filter refused, by the filter's sentence, most first. */
-  | { readonly run_id: RunId; readonly node_id: null; readonly refused: { readonly reason: string; readonly nodes: number }[] }
+  | { readonly run_id: RunId; readonly node_id: null; readonly refused: readonly Refused[] }
 
 export interface CellRpc {
   /** From a NodeObject, at hello. Idempotent. */
@@ -140,14 +171,23 @@ export interface CellRpc {
       devices: Device[]
       max_open_files: number
       vulnerable: boolean
+      exclusive_to: TenantId[] | null
     },
   ): Promise<void>
   /** From a NodeObject: whether the node may be given new runs. */
   setNodeReady(nodeId: NodeId, ready: boolean, reason: Reason | null): Promise<void>
-  /** One decision per ask, in order. Asking again for a run that is placed answers the same node. */
+  /** One decision per run, in order. Asking again for a run that is placed answers the same node. */
   place(cellId: CellId, asks: Ask[]): Promise<Placement[]>
-  /** Gives back reservations. A run that holds none is ignored, so a repeat credits nothing. */
-  release(runIds: RunId[]): Promise<void>
+  /** What `place` would say of one run, of every node; at most 1,000 nodes by name. Changes nothing. */
+  explain(cellId: CellId, ask: Omit<Ask, "run_ids">): Promise<Explanation>
+  /**
+   * Gives back reservations. A run that holds none is ignored, so a repeat credits nothing. `faulty`: those that failed by no
+   * fault of their own, which speaks against their node for a while.
+   */
+  release(runIds: RunId[], faulty: RunId[]): Promise<void>
+  room(): Promise<Room>
+  /** From the worker, at the operator's call; a lower revision changes nothing. */
+  configure(cellId: CellId, config: { weights: Weights; revision: number }): Promise<void>
   listNodes(): Promise<{ node_id: NodeId; ready: boolean; reserved: NodeView["reserved"] }[]>
   forgetNode(nodeId: NodeId): Promise<void>
 }
@@ -156,6 +196,15 @@ export interface NodeStatus {
   readonly connected: boolean
   readonly accepting: boolean
   readonly reason: Reason | null
+  readonly conditions: readonly NodeCondition[]
+  readonly cordoned: boolean
+  readonly drain: {
+    readonly since_ms: number
+    readonly deadline_ms: number
+    readonly runs_at_start: number
+    readonly runs_left: number
+  } | null
+  readonly exclusive_to: readonly TenantId[] | null
   readonly last_seen_ms: number | null
   readonly facts: NodeFacts | null
 }
@@ -168,6 +217,15 @@ export interface NodeRpc {
   /** NDJSON of `LogEntry`, with back-pressure to the bridge. Throws `node_unreachable`. */
   openLogs(runIds: RunId[], options: LogOptions): Promise<ReadableStream<Uint8Array>>
   status(): Promise<NodeStatus>
+  /** Nothing new is placed there until `uncordon`. Idempotent, as are all of these. Throw `not_found` before the first session. */
+  cordon(reason: string | null): Promise<void>
+  /** Ends a drain as well; what has left stays away. */
+  uncordon(): Promise<void>
+  /** Cordons it, asks tenants to take their runs elsewhere, and at the deadline stops what is left. */
+  drain(deadlineMs: number): Promise<void>
+  setExclusive(tenants: TenantId[] | null): Promise<void>
+  /** Takes its leave of one cell and registers at another. Throws `action_not_allowed` while runs are assigned to it. */
+  moveTo(cellId: CellId): Promise<void>
   /** The operator forgets the node: its runs are orphaned, its session closed for good. */
   forget(): Promise<void>
 }

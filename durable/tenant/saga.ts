@@ -118,7 +118,7 @@ export class Saga {
   async #place(runs: readonly RunId[], answered: () => void): Promise<void> {
     const { cells, policy } = this.#ports.settings()
     let asks = runs.flatMap((run) => this.#ask(run))
-    const refused = new Map<RunId, (readonly Refused[])[]>(asks.map((ask) => [ask.run_id, []]))
+    const refused = new Map<RunId, (readonly Refused[])[]>(asks.flatMap((ask) => ask.run_ids.map((id) => [id, []])))
     for (const cell of cells) {
       if (asks.length === 0) break
       const asked_at_ms = this.#ports.clock.now()
@@ -135,7 +135,9 @@ export class Saga {
       }
       for (const [id] of places) refused.delete(id)
       await this.#handOverAll(places)
-      asks = asks.filter((ask) => refused.has(ask.run_id))
+      asks = asks
+        .map((ask) => ({ ...ask, run_ids: ask.run_ids.filter((id) => refused.has(id)) }))
+        .filter((ask) => ask.run_ids.length > 0)
     }
     for (const [id, lists] of refused) {
       this.#ports.change(id, (group, run, now) => unplaceable(group, run, mergeRefused(lists), now))
@@ -157,7 +159,7 @@ export class Saga {
     const resources = { ...spec.resources, pids: hostPids(spec) }
     const refuse_vulnerable = policy.vulnerable_nodes === "refuse"
     const features = featuresFor(spec)
-    return [{ run_id: run.id, tenant_id, resources, profile, features, refuse_vulnerable, labels: placement.labels }]
+    return [{ run_ids: [run.id], tenant_id, image: spec.image, resources, profile, features, refuse_vulnerable, placement }]
   }
 
   async #handOverAll(places: readonly (readonly [RunId, Place])[]): Promise<void> {
@@ -217,7 +219,7 @@ export class Saga {
     const ids = runs.map((run) => run.id)
     // A run that ended while it was being placed may hold a reservation at any of the tenant's cells.
     const cells = cell === null ? this.#ports.settings().cells : [cell]
-    await Promise.all(cells.map((id) => this.#ports.peers.cell(id).release(ids)))
+    await Promise.all(cells.map((id) => this.#ports.peers.cell(id).release(ids, [])))
     for (const id of ids) {
       this.#ports.change(id, (group, run) => ({ group: replaceRun(group, { ...run, release_due: false }), events: [] }))
     }

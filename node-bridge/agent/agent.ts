@@ -133,7 +133,12 @@ export class Agent {
   /** Stops every run, for at most so long each, tells the platform, and leaves. */
   async drain(timeoutSeconds: number): Promise<void> {
     const reason = { code: "host_shutdown", message: "The container was stopped because its host is shutting down." }
-    this.#draining = { accepting: false, reason: { code: "draining", message: "The host is shutting down." } }
+    const message = "The host is shutting down."
+    this.#draining = {
+      accepting: false,
+      reason: { code: "shutting_down", message },
+      conditions: [{ kind: "shutting_down", message }],
+    }
     this.#send({ type: "condition", condition: this.#draining })
     this.#stopAll("host", reason, timeoutSeconds)
     await this.#assignments.settled()

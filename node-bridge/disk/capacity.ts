@@ -33,7 +33,8 @@ const RECOVERED = 1.25
 /** `pressed` is what the last look found. */
 export function pressureOf({ totalBytes, freeBytes }: Space, pressed: boolean): Condition {
   const floor = Math.min(totalBytes * FLOOR_SHARE, MOST_FLOOR_BYTES) * (pressed ? RECOVERED : 1)
-  if (freeBytes >= floor) return { accepting: true, reason: null }
+  if (freeBytes >= floor) return { accepting: true, reason: null, conditions: [] }
   const left = Math.floor(freeBytes / MIB)
-  return { accepting: false, reason: { code: "disk_pressure", message: `The node's disk has only ${left} MiB left.` } }
+  const message = `The node's disk has only ${left} MiB left.`
+  return { accepting: false, reason: { code: "disk_pressure", message }, conditions: [{ kind: "disk_pressure", message }] }
 }

@@ -66,7 +66,7 @@ export class FakeController implements Controller {
   readonly #timers = new Map<RunId, () => void>()
   readonly #waiters = new Map<RunId, Set<() => void>>()
   #devices: readonly Device[]
-  #condition: Condition = { accepting: true, reason: null }
+  #condition: Condition = { accepting: true, reason: null, conditions: [] }
   #listener: HostListener | null = null
 
   constructor(options: FakeControllerOptions, runs: readonly FakeRun[]) {

@@ -8,7 +8,7 @@ import type { HostListener } from "./controller.ts"
 export class Happenings {
   #listener: HostListener | null = null
   #waiting: Omit<Notice, "id">[] = []
-  #condition: Condition = { accepting: true, reason: null }
+  #condition: Condition = { accepting: true, reason: null, conditions: [] }
 
   get condition(): Condition {
     return this.#condition

@@ -1,12 +1,19 @@
 /** CellObject's database: the nodes of one cell and what is reserved on them. Written by CellObject alone. */
 import { index, integer, real, sqliteTable, text } from "drizzle-orm/sqlite-core"
 import type { CellId, NodeId, RunId, TenantId } from "../ids.ts"
+import type { Weights } from "../api.ts"
 import type { Capacity, Device, ProfileOffer } from "../node.ts"
 import type { Reason } from "../protocol.ts"
 import { json } from "./columns.ts"
 
 /** One row: which cell this is, learned from the first caller. */
-export const identity = sqliteTable("identity", { id: integer().primaryKey(), cell_id: text().$type<CellId>().notNull() })
+export const identity = sqliteTable("identity", {
+  id: integer().primaryKey(),
+  cell_id: text().$type<CellId>().notNull(),
+  /** From the operator, by the worker; null before it has set any. */
+  weights: json<Weights | null>("weights"),
+  revision: integer().notNull().default(0),
+})
 
 export const nodes = sqliteTable("nodes", {
   node_id: text().$type<NodeId>().primaryKey(),
@@ -20,7 +27,9 @@ export const nodes = sqliteTable("nodes", {
   max_open_files: integer().notNull().default(0),
   /** Some version that the node reports has a known vulnerability. */
   vulnerable: integer({ mode: "boolean" }).notNull().default(false),
-  /* From the NodeObject: session, condition, lease. */
+  /** Null: every tenant's. */
+  exclusive_to: json<TenantId[] | null>("exclusive_to"),
+  /* From the NodeObject: session, condition, lease, cordon. */
   ready: integer({ mode: "boolean" }).notNull(),
   reason: json<Reason | null>("reason"),
 })
@@ -37,6 +46,9 @@ export const reservations = sqliteTable(
     disk_bytes: integer().notNull().default(0),
     /** Null rather than an empty list: most runs have none. */
     devices: json<string[] | null>("devices"),
+    /** Null where placement looks at no other run for it. `key` of a group: tenant and name. */
+    group: text(),
+    anti_affinity: json<string[] | null>("anti_affinity"),
   },
   (table) => [index("reservations_node").on(table.node_id)],
 )

@@ -19,6 +19,9 @@ export const tenants = sqliteTable("tenants", {
 export const cells = sqliteTable("cells", {
   id: text("id").primaryKey(),
   name: text("name").notNull().unique(),
+  /** JSON of `Weights`; the CellObject holds the copy that counts. */
+  weights: text("weights").notNull().default("{}"),
+  revision: integer("revision").notNull().default(1),
   created_at_ms: integer("created_at_ms").notNull(),
 })
 
@@ -41,6 +44,8 @@ export const joinTokens = sqliteTable("join_tokens", {
   /** SHA-256 of the token, hex. The token itself is shown once and kept nowhere. */
   token_hash: text("token_hash").notNull().unique(),
   labels: text("labels").notNull(),
+  /** Null: the first cell. */
+  cell_id: text("cell_id"),
   created_by: text("created_by").notNull(),
   created_at_ms: integer("created_at_ms").notNull(),
   expires_at_ms: integer("expires_at_ms").notNull(),

@@ -27,7 +27,20 @@ export const node = sqliteTable("node", {
   /** Outbox: the cell has not yet heard what this node is and whether it may be given runs. */
   cell_due: integer({ mode: "boolean" }).notNull(),
   forgotten: integer({ mode: "boolean" }).notNull(),
+  /* The operator's calls. */
+  cordoned: integer({ mode: "boolean" }).notNull().default(false),
+  cordon_reason: text(),
+  drain: json<Drain | null>("drain"),
+  exclusive_to: json<TenantId[] | null>("exclusive_to"),
 })
+
+export interface Drain {
+  readonly since_ms: number
+  readonly deadline_ms: number
+  readonly runs_at_start: number
+  /** Outbox: tenants that have yet to hear that it began, or that the deadline has come. */
+  readonly due: "begun" | "over" | null
+}
 
 /** Assertions that a session was begun with: none is taken twice. Kept until they expire. */
 export const assertions = sqliteTable("assertions", {
@@ -49,6 +62,9 @@ export const assignments = sqliteTable(
     ended: integer({ mode: "boolean" }).notNull(),
     /** Outbox: why the run was given up, until its tenant has heard it. */
     orphaned: json<Reason | null>("orphaned"),
+    /** The lease ran out and the run is kept; outbox beside it: the tenant has yet to hear of the change. */
+    cut_off: integer({ mode: "boolean" }).notNull().default(false),
+    cut_off_due: integer({ mode: "boolean" }).notNull().default(false),
   },
   () => [
     index("assignments_live")

@@ -53,6 +53,8 @@ export const containers = sqliteTable(
     backoff_step: integer().notNull(),
     /** Runs in a row that were given up before they came to `running`. */
     lost_attempts: integer().notNull(),
+    /** Its last ended runs, oldest first. */
+    history: json<Container["history"]>("history").notNull().default([]),
     /** What the first run resolved the image to; every later run keeps it. */
     image_digest: text(),
     /* plan.ts, derived from the rest at every change. */
@@ -100,6 +102,10 @@ export const runs = sqliteTable(
     since_ms: integer().notNull(),
     revision: integer().notNull(),
     paused: integer({ mode: "boolean" }).notNull(),
+    /** Its node is cut off for longer than its lease, and the run is kept: nobody knows how it is. From the NodeObject. */
+    cut_off: integer({ mode: "boolean" }).notNull().default(false),
+    /** Its node is being emptied: why. From the NodeObject; null once another run took over or the drain ended. */
+    evacuating: json<Reason | null>("evacuating"),
     /** False once nothing of it is left on its node, or its node was given up. */
     present: integer({ mode: "boolean" }).notNull(),
     reason: json<Reason | null>("reason"),

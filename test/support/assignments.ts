@@ -45,6 +45,7 @@ export function anAssignment(changes: Partial<Omit<Assignment, "spec">> & { spec
       max_lifetime_seconds: null,
       capabilities: [...CAPABILITIES],
       on_deviation: "report",
+      on_partition: "stop",
       ...spec,
     },
   })

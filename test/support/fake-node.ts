@@ -81,7 +81,7 @@ export class FakeNode {
   }
 
   hello(changes: { protocol?: number } = {}): void {
-    const condition = this.#options.condition ?? { accepting: true, reason: null }
+    const condition = this.#options.condition ?? { accepting: true, reason: null, conditions: [] }
     const facts = someFacts(this.#options.facts)
     this.send({ type: "hello", protocol: PROTOCOL_VERSION, bridge_version: "0.1.0", facts, condition, ...changes })
   }

@@ -16,7 +16,7 @@ export function aContainerRow({ create, ...changes }: Changes = {}): ContainerRo
 export const aRunRow = (container: ContainerRow, changes: Partial<RunRow> = {}): RunRow => ({
   id: anId("run"), container_id: container.id, attempt: 1, created_at_ms: 1_000, cell_id: anId("cel"), node_id: anId("nod"), region: null,
   devices: null, features: null, policy: null, wish_network: container.spec.network,
-  state: "running", since_ms: 1_000, revision: 1, paused: false, present: true, reason: null, exit: null, image_digest: null,
+  state: "running", since_ms: 1_000, revision: 1, paused: false, cut_off: false, evacuating: null, present: true, reason: null, exit: null, image_digest: null,
   started_at_ms: 1_000, finished_at_ms: null, timings: {}, wish_desired: "running", wish_paused: false,
   wish_stop_timeout_seconds: null, assign_due: false, release_due: false, retry_at_ms: null, ...changes,
 }) // prettier-ignore

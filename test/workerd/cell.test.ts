@@ -3,24 +3,35 @@ import { describe, expect, it } from "vitest"
 import type { Ask, CellRpc } from "../../durable/shared/rpc.ts"
 import { peers, stubs } from "../support/control-plane.ts"
 import { anId, GIB, someFacts } from "../support/factories.ts"
-import { Resources } from "../../schema/container.ts"
+import { PlacementWish, Resources } from "../../schema/container.ts"
 import type { NodeId } from "../../schema/ids.ts"
 
 const anAsk = (changes: Partial<Ask> = {}): Ask => ({
   features: ["disk_quota"],
   refuse_vulnerable: false,
-  run_id: anId("run"),
+  run_ids: [anId("run")],
   tenant_id: anId("ten"),
+  image: "app:1",
   resources: Resources.parse({ cpus: 0.1, memory_bytes: GIB / 8 }),
   profile: "hardened",
-  labels: {},
+  placement: PlacementWish.parse({}),
   ...changes,
 })
 
 const BIG = { cpus: 100_000, memory_bytes: 1e15, pids: 1e9, runs: 1_000_000, disk_bytes: 1e15 }
 const anOffer = (node_id: NodeId): Parameters<CellRpc["registerNode"]>[1] => {
   const { hostname, profiles, devices, max_open_files } = someFacts()
-  return { node_id, hostname, capacity: BIG, labels: { region: "eu-1" }, profiles, devices, max_open_files, vulnerable: false }
+  return {
+    node_id,
+    hostname,
+    capacity: BIG,
+    labels: { region: "eu-1" },
+    profiles,
+    devices,
+    max_open_files,
+    vulnerable: false,
+    exclusive_to: null,
+  }
 }
 
 async function aCell(nodes = 1, runs = 1_000_000) {
@@ -50,8 +61,8 @@ describe("a cell", () => {
     const { cellId, cell } = await aCell()
     const [kept, given] = [anAsk(), anAsk()]
     await cell.place(cellId, [kept, given])
-    await cell.release([given.run_id])
-    await cell.release([given.run_id, anId("run")])
+    await cell.release([...given.run_ids], [])
+    await cell.release([...given.run_ids, anId("run")], [])
     expect((await cell.listNodes())[0]?.reserved).toMatchObject({ runs: 1, cpus: 0.1 })
   })
 
@@ -68,7 +79,7 @@ describe("a cell", () => {
     const node_id = anId("nod")
     await cell.registerNode(cellId, { ...anOffer(node_id), capacity: small, labels: { zone: "b" } })
     await cell.setNodeReady(node_id, true, null)
-    const [placement] = await cell.place(cellId, [anAsk({ labels: { zone: "b" } })])
+    const [placement] = await cell.place(cellId, [anAsk({ placement: PlacementWish.parse({ labels: { zone: "b" } }) })])
     expect(placement).toMatchObject({
       node_id: null,
       refused: [

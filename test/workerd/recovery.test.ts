@@ -30,7 +30,7 @@ describe("a container without a node that fits", () => {
   it("waits in scheduling with counted reasons and starts by itself when a node joins", async () => {
     const { tenant, node } = await aControlPlane()
     await node({ facts: { capacity: { cpus: 8, memory_bytes: GIB, pids: 1000, runs: 10, disk_bytes: 100 * GIB } } })
-    await node({ condition: { accepting: false, reason: { code: "drained", message: "drained" } } })
+    await node({ condition: { accepting: false, reason: { code: "drained", message: "drained" }, conditions: [] } })
     const { status, body } = await tenant.createContainer(aCall(), aCreate({ resources: { memory_bytes: 2 * GIB } }))
     expect(status).toBe(201)
     expect(body.status).toBe("scheduling")

@@ -6,6 +6,7 @@ import { env } from "cloudflare:workers"
 import { afterEach, describe, expect, it, vi } from "vitest"
 import { CELL_ID_HEADER, NODE_ASSERTION_HEADER, NODE_ID_HEADER, NODE_LABELS_HEADER } from "../../durable/shared/rpc.ts"
 import { TenantObject } from "../../durable/tenant/object.ts"
+import { PlacementWish } from "../../schema/container.ts"
 import type { RunId } from "../../schema/ids.ts"
 import {
   CLOSE,
@@ -50,7 +51,7 @@ async function aThief() {
   }
   /** A run of the thief's own: the victim takes no more. */
   const ownRun = async () => {
-    victim.send({ type: "condition", condition: { accepting: false, reason: null } })
+    victim.send({ type: "condition", condition: { accepting: false, reason: null, conditions: [] } })
     await victim.acknowledged(victim.report([]))
     const { body: made } = await plane.tenant.createContainer(aCall(), aCreate())
     const own = made.run?.id
@@ -94,16 +95,19 @@ describe("hello", () => {
     node.send({ type: "facts", facts: someFacts(claims.facts) })
     await node.acknowledged(node.report([]))
     const ask = {
-      run_id: anId("run"),
+      run_ids: [anId("run")],
       tenant_id: anId("ten"),
+      image: "app:1",
       resources: aCreate().resources,
       profile: "hardened" as const,
       features: [],
       refuse_vulnerable: false,
     }
-    const [wrong] = await cell.place(cellId, [{ ...ask, labels: { region: "expensive" } }])
+    const [wrong] = await cell.place(cellId, [{ ...ask, placement: PlacementWish.parse({ labels: { region: "expensive" } }) }])
     expect(wrong?.node_id).toBeNull()
-    const [right] = await cell.place(cellId, [{ ...ask, labels: { region: "cheap", own: "1" } }])
+    const [right] = await cell.place(cellId, [
+      { ...ask, placement: PlacementWish.parse({ labels: { region: "cheap", own: "1" } }) },
+    ])
     expect(right?.node_id).toBe(node_id)
   })
 })
@@ -166,7 +170,7 @@ describe("facts", () => {
 describe("a condition", () => {
   it("speaks for its own node", async () => {
     const { thief, cell, nothingHappened } = await aThief()
-    thief.send({ type: "condition", condition: { accepting: false, reason: { code: "x", message: "x" } } })
+    thief.send({ type: "condition", condition: { accepting: false, reason: { code: "x", message: "x" }, conditions: [] } })
     await thief.acknowledged(thief.report([]))
     await nothingHappened()
     expect((await cell.listNodes()).filter((node) => node.ready)).toHaveLength(1)
@@ -224,7 +228,7 @@ describe("a stream", () => {
 
 describe("a flood", () => {
   const flood: [what: string, message: NodeMessage][] = [
-    ["conditions", { type: "condition", condition: { accepting: true, reason: null } }],
+    ["conditions", { type: "condition", condition: { accepting: true, reason: null, conditions: [] } }],
     ["command results", { type: "command_result", id: 1, error: null, data: null }],
     ["stream ends", { type: "stream_end", stream: 1, error: null }],
   ]

@@ -367,7 +367,7 @@ describe("what happens on the host", () => {
     const device = { name: "fake.test/gpu=0", healthy: true, reason: null, parent: null }
     host.setDevices([device])
     await waitFor("the device", () => platform.facts?.devices.length === 1)
-    const full = { accepting: false, reason: { code: "disk_pressure", message: "The disk is full." } }
+    const full = { accepting: false, reason: { code: "disk_pressure", message: "The disk is full." }, conditions: [] }
     host.setCondition(full)
     await waitFor("the condition", () => platform.conditions.at(-1)?.condition.accepting === false)
     platform.drop()

@@ -6,7 +6,7 @@ import { SAMPLE, schedule } from "../../../durable/cell/schedule.ts"
 import { SCORERS } from "../../../durable/cell/scorers.ts"
 import type { Ask } from "../../../durable/shared/rpc.ts"
 import type { z } from "zod"
-import { Resources } from "../../../schema/container.ts"
+import { PlacementWish, Resources } from "../../../schema/container.ts"
 import { type Feature, FEATURES } from "../../../schema/features.ts"
 import type { Device } from "../../../schema/node.ts"
 import { anId, GIB } from "../../support/factories.ts"
@@ -30,13 +30,14 @@ const aNode = (changes: Partial<NodeState> = {}): NodeState => ({
 const resources = (changes: z.input<typeof Resources> = {}) =>
   Resources.parse({ cpus: 1, memory_bytes: GIB, pids: 100, ...changes })
 const anAsk = (changes: Partial<Ask> = {}): Ask => ({
-  run_id: anId("run"),
+  run_ids: [anId("run")],
   tenant_id: anId("ten"),
+  image: "app:1",
   resources: resources(),
   profile: "hardened",
   features: ["disk_quota"],
   refuse_vulnerable: false,
-  labels: {},
+  placement: PlacementWish.parse({}),
   ...changes,
 })
 const offering = (...features: Feature[]) => ({ offers: new Map([["hardened" as const, { features, bits: bitsOf(features) }]]) })
