@@ -42,7 +42,7 @@ export interface Input<P, Q, B> {
   readonly idempotency: Idempotency
   /** Not at all when the operation has no `mayHold`. */
   readonly hold: Hold
-  /** Makes ids; when an idempotent operator call is done again after a crash, the same ones. */
+  /** Makes ids; when an idempotent call whose answer the directory keeps is done again after a crash, the same ones. */
   readonly ids: Ids
 }
 
@@ -69,6 +69,8 @@ export interface Operation<P = unknown, Q = unknown, B = unknown, A = unknown> {
   readonly bodyMedia?: readonly string[]
   /** The caller may ask with `Prefer: wait=N` that the answer wait for the container to settle. */
   readonly mayHold?: boolean
+  /** Who remembers its `Idempotency-Key`s. Default: the TenantObject those of containers, the directory those of operators. */
+  readonly idempotency?: "directory"
   readonly answer: {
     readonly status: 101 | 200 | 201 | 204
     readonly description: string
@@ -105,12 +107,14 @@ export async function run(op: Operation, c: AppContext): Promise<Response> {
   const valid = validate(op, { params: c.req.param(), query: c.req.queries(), body: body.json })
   const hold = holdOf(op.mayHold ? c.req.header(PREFER_HEADER) : undefined)
   const work = async (ids: Ids) => op.handle(c, { ...valid, idempotency, hold, ids } as Input<unknown, unknown, unknown>)
-  if (op.access !== OPERATOR_SCOPE || idempotency === null) return send(c, await work(c.var.services.ids))
-  return send(c, await once(c, `op:${c.var.principal.subject}`, idempotency, async (ids) => storable(await work(ids))))
+  const byDirectory = op.access === OPERATOR_SCOPE || op.idempotency === "directory"
+  if (!byDirectory || idempotency === null) return send(c, await work(c.var.services.ids))
+  const { tenant, subject } = c.var.principal
+  return send(c, await once(c, `${tenant ?? "op"}:${subject}`, idempotency, async (ids) => storable(await work(ids))))
 }
 
 function storable(reply: Reply<unknown> | Response): StoredAnswer {
-  if (reply instanceof Response) throw new Error("an operator's mutating call must answer with a value that can be kept")
+  if (reply instanceof Response) throw new Error("a call whose answer the directory keeps must answer with a value")
   return reply
 }
 

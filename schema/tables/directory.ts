@@ -61,11 +61,11 @@ export const signingKeys = sqliteTable("signing_keys", {
   last_expiry_ms: integer("last_expiry_ms").notNull(),
 })
 
-/** First answers of operators' and nodes' mutating calls. A tenant's are kept by its TenantObject. */
+/** First answers of operators' and nodes' mutating calls, and of tenants'; those about containers are kept by the TenantObject. */
 export const idempotencyKeys = sqliteTable(
   "idempotency_keys",
   {
-    /** Whose key it is: `op:<subject>` or the id of a join token. */
+    /** Whose key it is: `op:<subject>`, `<tenant's id>:<subject>` or the id of a join token. */
     owner: text("owner").notNull(),
     key: text("key").notNull(),
     fingerprint: text("fingerprint").notNull(),
