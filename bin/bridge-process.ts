@@ -15,6 +15,8 @@ export interface BridgeOptions {
   readonly joinTokenFile: string
   readonly extraArgs?: readonly string[]
   readonly env?: Readonly<Record<string, string>>
+  /** Words before the command line that run it elsewhere, such as nsenter's: they must become the bridge, not start it. */
+  readonly on?: readonly string[]
   readonly onLog?: (line: string) => void
 }
 
@@ -37,20 +39,14 @@ export function startBridge(options: BridgeOptions): BridgeProcess {
   const launch = () => {
     const args = ["--state", options.state, "--url", options.url, "--images", options.images, "--runtime", options.runtime]
     // The bridge must not hear the terminal's Ctrl-C (its own session) nor outlive us (it would hold the state); containers do.
-    child = spawn(
-      "setpriv",
-      [
-        "--pdeathsig",
-        "KILL",
-        process.execPath,
-        MAIN,
-        ...args,
-        "--join-token-file",
-        options.joinTokenFile,
-        ...(options.extraArgs ?? []),
-      ],
-      { stdio: ["ignore", "ignore", "pipe", "ipc"], detached: true, env: { ...process.env, ...options.env } },
-    )
+    const tied = ["setpriv", "--pdeathsig", "KILL", process.execPath, MAIN, ...args]
+    const more = ["--join-token-file", options.joinTokenFile, ...(options.extraArgs ?? [])]
+    const [program = "", ...words] = [...(options.on ?? []), ...tied, ...more]
+    child = spawn(program, words, {
+      stdio: ["ignore", "ignore", "pipe", "ipc"],
+      detached: true,
+      env: { ...process.env, ...options.env },
+    })
     if (child.stderr) {
       createInterface({ input: child.stderr }).on("line", (line) => {
         lastLines.push(line)
