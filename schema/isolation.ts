@@ -37,6 +37,8 @@ export const Isolation = z
       memory_bytes: z.int().nullable(),
       memory_swap_bytes: z.int().nullable(),
       pids: z.int().nullable(),
+      /** The numbers of those that it may use; null where the host cannot hold a run to some. */
+      processors: z.array(z.int()).nullable(),
       disk_bytes: z.int().nullable(),
       open_files: z.int().nullable(),
       io: DiskIo,

@@ -163,6 +163,7 @@ export const isolation: z.input<typeof Isolation> = {
     memory_bytes: 268_435_456,
     memory_swap_bytes: 0,
     pids: 128,
+    processors: [3],
     disk_bytes: 1_073_741_824,
     open_files: 16_384,
     io: {},

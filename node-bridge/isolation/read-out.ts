@@ -19,6 +19,7 @@ import type { HostRecord } from "../runtime/host-record.ts"
 import type { NetworkDescription } from "../runtime/ports.ts"
 import { isAlive } from "../runtime/process-identity.ts"
 import type { ProcessIdentity } from "../runtime/process-identity.ts"
+import { parseProcessors } from "../runtime/processors.ts"
 import { namespacesOf } from "./census.ts"
 import type { Inodes, NamespaceCensus } from "./census.ts"
 import { companionsOf } from "./companions.ts"
@@ -46,7 +47,7 @@ export interface ReadOutInput extends LookInput {
 }
 
 /** The hierarchies that limit something; v2 has one for all, named by the empty string. */
-const LIMITING = ["cpu", "memory", "pids", "devices", "blkio", "freezer", ""]
+const LIMITING = ["cpu", "memory", "pids", "devices", "blkio", "freezer", "cpuset", ""]
 
 /** The runtime's process becomes the container's by exec, a moment after `running` is said; its filter is loaded just before. */
 const EXEC_WAIT_MS = 1_000
@@ -179,6 +180,7 @@ async function look(input: LookInput, companions: Companions | null): Promise<Lo
     capabilities: record.capabilities,
     limits: {
       ...limits,
+      processors: record.processors === null ? null : parseProcessors(record.processors),
       disk_bytes: diskBytes === null ? null : record.disk_bytes,
     },
     network: record.network,
@@ -236,6 +238,7 @@ function cgroupLimits(cgroups: Cgroups, { run_id }: HostRecord) {
     memory_bytes: limits.memoryBytes,
     memory_swap_bytes: limits.memorySwapBytes,
     pids: limits.pids,
+    processors: limits.processors === null ? null : parseProcessors(limits.processors),
     io: cgroups.io(run_id),
     cgroup_version: cgroups.layout.version === 2 ? ("2" as const) : ("1" as const),
   }

@@ -15,11 +15,13 @@ const LEAST_DISK_SHARE = 0.75
 const USUAL_WEIGHT = 100
 
 export function limitDeviations(read: Reading, { limits, inOwnCgroup, promise }: Expected): string[] {
-  const { cpus, memory_bytes, memory_swap_bytes, pids, disk_bytes, open_files, io } = read.limits
+  const { cpus, processors, memory_bytes, memory_swap_bytes, pids, disk_bytes, open_files, io } = read.limits
   const asked = Math.max(LEAST_CPUS, limits.cpus)
   const found: string[] = []
   if (!inOwnCgroup) found.push("the process is not in its own cgroup")
   if (cpus === null || Math.abs(cpus - asked) > CPU_TOLERANCE) found.push(`the processor limit is ${cpus ?? "off"}, not ${asked}`)
+  const strange = limits.processors === null ? [] : (processors ?? []).filter((each) => !limits.processors?.includes(each))
+  if (strange.length > 0) found.push(`the processors ${strange.join(", ")} may be used`)
   if (memory_bytes === null || Math.abs(memory_bytes - limits.memory_bytes) >= PAGE_BYTES) {
     found.push(`the memory limit is ${memory_bytes ?? "off"}, not ${limits.memory_bytes}`)
   } else if (memory_swap_bytes !== null && memory_swap_bytes > memory_bytes) found.push("swap may be used")

@@ -16,6 +16,8 @@ export interface Expected {
   readonly limits: Pick<Resources, "cpus" | "memory_bytes" | "pids" | "open_files" | "io"> & {
     /** Null: it has no disk of its own, or that was not looked at. */
     readonly disk_bytes: number | null
+    /** Null: it may use all. */
+    readonly processors: readonly number[] | null
   }
   readonly network: Network
   /** Whether the host's side of the network was looked at, or only what the container has of it. */

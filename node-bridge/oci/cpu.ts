@@ -12,8 +12,7 @@ const PERIOD_MICROSECONDS = { shortest: 20_000, longest: 100_000 }
 const LEAST_QUOTA_MICROSECONDS = 1_000
 const SHARES = { least: 2, ofOneProcessor: 1_024, most: 262_144 }
 
-/** `processors`: which ones, as in `0-3,8`; null: all. */
-export function cpuFor(cpus: number, processors: string | null): OciResources["cpu"] {
+export function cpuFor(cpus: number): OciResources["cpu"] {
   const shares = Math.round(cpus * SHARES.ofOneProcessor)
   const { shortest, longest } = PERIOD_MICROSECONDS
   const period = Math.min(longest, Math.max(shortest, Math.round(AT_ONCE_MICROSECONDS / cpus)))
@@ -21,6 +20,5 @@ export function cpuFor(cpus: number, processors: string | null): OciResources["c
     quota: Math.max(LEAST_QUOTA_MICROSECONDS, Math.round(cpus * period)),
     period,
     shares: Math.min(SHARES.most, Math.max(SHARES.least, shares)),
-    ...(processors !== null && { cpus: processors }),
   }
 }

@@ -58,8 +58,7 @@ export interface OciDeviceRule {
 export interface OciResources {
   readonly devices: readonly OciDeviceRule[]
   readonly memory: { readonly limit: number; readonly swap: number }
-  /** `cpus`: the processors that it may use, as in `0-3,8`; absent: all. */
-  readonly cpu: { readonly quota: number; readonly period: number; readonly shares: number; readonly cpus?: string }
+  readonly cpu: { readonly quota: number; readonly period: number; readonly shares: number }
   readonly pids: { readonly limit: number }
 }
 

@@ -49,8 +49,6 @@ export interface SpecInput {
   }
   /** Null: no device but the standard ones. */
   readonly grant: Grant | null
-  /** The processors that it may use, as in `0-3,8`; null: all. */
-  readonly processors: string | null
   readonly host: {
     readonly runtime: RuntimeName
     readonly architecture: "amd64" | "arm64"
@@ -148,14 +146,14 @@ function etcMounts(directory: string): OciMount[] {
   }))
 }
 
-function resourcesFor({ spec }: SpecInput["run"], { grant, processors }: SpecInput): OciResources {
+function resourcesFor({ spec }: SpecInput["run"], { grant }: SpecInput): OciResources {
   const asked = spec.resources
   return {
     // Deny all; runtimes add the standard devices (null, zero, full, random, urandom, tty, pts) to that by themselves.
     devices: [{ allow: false, access: "rwm" }, ...(grant === null ? [] : deviceRules(grant))],
     // In OCI, `swap` is memory and swap together: equal means no swap.
     memory: { limit: asked.memory_bytes, swap: asked.memory_bytes },
-    cpu: cpuFor(asked.cpus, processors),
+    cpu: cpuFor(asked.cpus),
     pids: { limit: hostPids(spec) },
   }
 }

@@ -2,7 +2,7 @@
  * What is done to a run's cgroup from outside: read its limits and its out-of-memory count, freeze, kill, remove. By writing
  * its files: no process is started for any of it. v1 and v2 differ in names alone.
  */
-import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, rmdirSync, writeSync } from "node:fs"
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, rmdirSync, writeSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { setTimeout as delay } from "node:timers/promises"
 import type { RunId } from "../../schema/ids.ts"
@@ -30,6 +30,8 @@ export interface CgroupLimits {
   /** Memory and swap together, as v1 counts; null when there is no bound or it cannot be read. */
   readonly memorySwapBytes: number | null
   readonly pids: number | null
+  /** Those that it may use, as in `0-3,8`; null where the host cannot hold a run to some. */
+  readonly processors: string | null
 }
 
 export class Cgroups {
@@ -71,6 +73,7 @@ export class Cgroups {
         memoryBytes: memory,
         memorySwapBytes: memory === null || swap === null ? null : memory + swap,
         pids: bounded(this.#read("pids", runId, "pids.max")),
+        processors: this.#read("cpuset", runId, "cpuset.cpus.effective"),
       }
     }
     const quota = Number(this.#read("cpu", runId, "cpu.cfs_quota_us") ?? -1)
@@ -80,7 +83,20 @@ export class Cgroups {
       memoryBytes: bounded(this.#read("memory", runId, "memory.limit_in_bytes")),
       memorySwapBytes: bounded(this.#read("memory", runId, "memory.memsw.limit_in_bytes")),
       pids: bounded(this.#read("pids", runId, "pids.max")),
+      processors: this.#read("cpuset", runId, "cpuset.effective_cpus"),
     }
+  }
+
+  /**
+   * Holds the run to these processors, as in `0-3,8`. Done after create, for the runtime and what it starts take turns on
+   * one processor when they are held to it: a quarter of a create; and before start. Throws what the kernel says.
+   */
+  holdTo(runId: RunId, processors: string): void {
+    const dir = this.#dir("cpuset", runId)
+    if (dir === null) throw new Error("the cpuset controller is not mounted")
+    const file = join(dir, "cpuset.cpus")
+    if (this.layout.version === 2 && !existsSync(file)) enableFor(dirname(dir), "cpuset")
+    put(file, processors)
   }
 
   /** Limits what the run reads and writes of these disks, by `MAJOR:MINOR`. Throws what the kernel says. */
@@ -169,9 +185,7 @@ export class Cgroups {
     if (dir === null) return
     mkdirSync(dir, { recursive: true })
     if (this.layout.version === 2) {
-      const parent = dirname(dir)
-      put(join(dirname(parent), "cgroup.subtree_control"), "+cpu")
-      put(join(parent, "cgroup.subtree_control"), "+cpu")
+      enableFor(dirname(dir), "cpu")
       put(join(dir, "cpu.max"), `${MONITOR_CPU_MICROSECONDS} ${MONITOR_PERIOD_MICROSECONDS}`)
     } else {
       put(join(dir, "cpu.cfs_period_us"), String(MONITOR_PERIOD_MICROSECONDS))
@@ -187,6 +201,11 @@ export class Cgroups {
     const dir = this.#monitorDir(runId)
     if (dir !== null) put(join(dir, "cgroup.procs"), String(pid))
   }
+}
+
+/** v2: lets the children of `parent`, which is below the root, have the controller's files. */
+function enableFor(parent: string, controller: string): void {
+  for (const dir of [dirname(parent), parent]) put(join(dir, "cgroup.subtree_control"), `+${controller}`)
 }
 
 /** One write(2), as cgroup files want; they are never created or truncated. */

@@ -53,6 +53,7 @@ export async function createContainer(
   const record = { ...prepared.record, init: identify(pid), monitor: identify(monitorPid) }
   writeRecord(paths.record, record)
   cgroups.capMonitor(runId, monitorPid)
+  if (record.processors !== null) cgroups.holdTo(runId, record.processors)
   // The kernel charges the disk that an image file is on to whoever wrote to the loop device.
   const { io } = record.limits
   if (Object.keys(io).length > 0) cgroups.limitIo(runId, io, disksUnder([host.stateDir, lower.path]))

@@ -263,6 +263,7 @@ export class FakeController implements Controller {
         memory_bytes: null,
         memory_swap_bytes: null,
         pids: null,
+        processors: null,
         disk_bytes: null,
         open_files: null,
         io: {},

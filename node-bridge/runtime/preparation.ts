@@ -105,7 +105,6 @@ export async function prepareRun(
       for (const [name, text] of Object.entries(etcFiles(etc))) {
         writeFileSync(join(paths.etc, name), text, { mode: 0o644 })
       }
-      const processors = parts.processors.take(run.run_id, spec.resources.cpus)
       const config = composeSpec({
         run,
         args: args.value,
@@ -115,7 +114,6 @@ export async function prepareRun(
         range,
         paths: { ...paths, netns: network.netnsPath, userns },
         grant,
-        processors,
         host,
         seccompBpf: filter?.bpf ?? null,
       })
@@ -142,7 +140,7 @@ export async function prepareRun(
         ),
         device_mounts: grant?.mounts.map(({ path }) => path) ?? [],
         disk_bytes: spec.resources.disk_bytes,
-        processors,
+        processors: parts.processors.take(run.run_id, spec.resources.cpus),
         uid: user.value.uid,
         init: null,
         monitor: null,

@@ -1,6 +1,7 @@
 /** Fences taken away from outside, on live containers: each is seen, told once, and named. */
 import { execFileSync, spawn } from "node:child_process"
 import { readFileSync, readlinkSync, writeFileSync } from "node:fs"
+import { cpus } from "node:os"
 import { join } from "node:path"
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest"
 import type { Notice } from "../../schema/protocol.ts"
@@ -60,6 +61,7 @@ test.each<[string, (run: Live) => void, string]>([
   ["more processes", ({ cgroup }) => writeFileSync(cgroup("pids", "pids.max"), "400"), "the process limit is 400, not 20"],
   ["no limit of processes", ({ cgroup }) => writeFileSync(cgroup("pids", "pids.max"), "max"), "the process limit is off, not 20"],
   ["less memory", ({ cgroup }) => writeFileSync(cgroup("memory", memoryFile), "67108864"), "the memory limit is 67108864, not"],
+  ["more processors", ({ cgroup }) => writeFileSync(cgroup("cpuset", "cpuset.cpus"), `0-${cpus().length - 1}`), "may be used"],
   [
     "another cgroup",
     ({ cgroup, pid }) => writeFileSync(join(cgroup("pids", ".."), "../cgroup.procs"), String(pid)),

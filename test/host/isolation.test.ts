@@ -39,6 +39,7 @@ test("what the kernel enforces on a container is what the profile promises", asy
     memory_bytes: LIMITS.memory_bytes,
     memory_swap_bytes: LIMITS.memory_bytes,
     pids: 17,
+    processors: [expect.any(Number)],
   })
   expect(read.network).toMatchObject({ mode: "nat", interfaces: ["eth0", "lo"], egress: "open" })
   expect(read.network.rules).toContainEqual(expect.stringMatching(/^open \{ 100\.\d+\.\d+\.\d+ \}$/))

@@ -169,7 +169,6 @@ export function openEscapeBench(): EscapeBench {
         range: { hostBase: HOST_BASE, size: IDS },
         paths: { ...paths, netns: null, userns: null },
         grant: null,
-        processors: null,
         host: { runtime, architecture: process.arch === "arm64" ? "arm64" : "amd64", cgroupVersion: 1 },
         seccompBpf: runtime === "crun" ? filters.without([]).bpf : null,
       }),

@@ -23,7 +23,6 @@ function anInput(
     host: { runtime: "crun", architecture: "amd64", cgroupVersion: 1 },
     seccompBpf: "AAAA",
     grant: null,
-    processors: null,
     ...rest,
   }
 }
@@ -102,12 +101,6 @@ test("what is used of a processor at once is little, but for a small run enough 
   expect(resourcesOf(0.01, 8 << 20, 1).cpu).toMatchObject({ quota: 1_000, period: 100_000 })
   expect(resourcesOf(0.25, 8 << 20, 1).cpu).toMatchObject({ quota: 10_000, period: 40_000 })
   expect(resourcesOf(2, 8 << 20, 1).cpu).toMatchObject({ quota: 40_000, period: 20_000 })
-})
-
-test("the processors that it may use are named, where it may not use all", () => {
-  const { cpu } = composeSpec(anInput({ processors: "0,3" })).linux.resources
-  expect(cpu.cpus).toBe("0,3")
-  expect(resourcesOf(1, 8 << 20, 1).cpu).not.toHaveProperty("cpus")
 })
 
 test("open files are what was asked, and cannot be raised", () => {
