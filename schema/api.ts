@@ -14,7 +14,7 @@ import {
   SignalName,
   StopPolicy,
 } from "./container.ts"
-import { CellId, ContainerId, EventId, JoinTokenId, NodeId, RunId, TenantId, TokenId } from "./ids.ts"
+import { CellId, ContainerId, EventId, JoinTokenId, NodeId, RunId, TenantId, TokenId, WebhookId } from "./ids.ts"
 import { ACTIONS, ALL_RUN_STATES, STATUSES } from "./lifecycle.ts"
 import { NodeCondition, NodeFacts } from "./node.ts"
 import { Exit, Reason, Timings } from "./protocol.ts"
@@ -189,6 +189,7 @@ export const EVENT_TYPES = [
   "container.restart_scheduled", "container.unplaceable", "container.deadline_passed", "container.updated",
   "container.gave_up", "container.draining", "container.unreachable", "container.reachable",
   "container.isolation_deviated", "container.accelerator_lost", "container.disk_full", "container.logs_throttled",
+  "webhook.disabled", "webhook.test",
 ] as const // prettier-ignore
 export type EventType = (typeof EVENT_TYPES)[number]
 
@@ -201,6 +202,7 @@ export const EventData = z.object({
   attempt: z.int().optional(),
   next_run_at: z.iso.datetime().optional(),
   network: Network.optional(),
+  webhook_id: WebhookId.optional(),
 })
 export type EventData = z.infer<typeof EventData>
 
@@ -276,6 +278,7 @@ export type Tenant = z.infer<typeof Tenant>
 
 export const TENANT_SCOPES = [
   "containers:read", "containers:create", "containers:control", "containers:delete", "logs:read", "events:read",
+  "webhooks:write",
 ] as const // prettier-ignore
 export const OPERATOR_SCOPE = "operator:admin"
 export type Scope = (typeof TENANT_SCOPES)[number] | typeof OPERATOR_SCOPE

@@ -26,6 +26,7 @@ export const EventId = idSchema("evt", "EventId")
 export const TokenId = idSchema("tok", "TokenId")
 export const JoinTokenId = idSchema("jtk", "JoinTokenId")
 export const RequestId = idSchema("req", "RequestId")
+export const WebhookId = idSchema("whk", "WebhookId")
 
 export type TenantId = z.infer<typeof TenantId>
 export type ContainerId = z.infer<typeof ContainerId>
@@ -36,6 +37,7 @@ export type EventId = z.infer<typeof EventId>
 export type TokenId = z.infer<typeof TokenId>
 export type JoinTokenId = z.infer<typeof JoinTokenId>
 export type RequestId = z.infer<typeof RequestId>
+export type WebhookId = z.infer<typeof WebhookId>
 
 const KINDS = {
   ten: TenantId,
@@ -47,6 +49,7 @@ const KINDS = {
   tok: TokenId,
   jtk: JoinTokenId,
   req: RequestId,
+  whk: WebhookId,
 } as const
 
 export type IdPrefix = keyof typeof KINDS

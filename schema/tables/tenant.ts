@@ -7,9 +7,10 @@ import { index, integer, primaryKey, real, sqliteTable, text, uniqueIndex } from
 import type { Container, EventData, EventType, Policy, Quota } from "../api.ts"
 import type { ContainerSpec, Network } from "../container.ts"
 import type { Feature } from "../features.ts"
-import type { CellId, ContainerId, EventId, NodeId, RunId, TenantId } from "../ids.ts"
+import type { CellId, ContainerId, EventId, NodeId, RunId, TenantId, WebhookId } from "../ids.ts"
 import type { Desired, RunState, Status } from "../lifecycle.ts"
 import type { Exit, NoticeKind, Reason, Timings } from "../protocol.ts"
+import type { DeliveryState } from "../webhooks.ts"
 import { json } from "./columns.ts"
 
 /** One row, from `configure`. */
@@ -176,3 +177,80 @@ export const idempotency = sqliteTable(
   },
   (table) => [primaryKey({ columns: [table.subject, table.key] }), index("idempotency_expiry").on(table.expires_at_ms)],
 )
+
+export interface WebhookKeys {
+  /** The HMAC secret and the private Ed25519 key (JWK), sealed. */
+  readonly sealed: string
+  /** base64 of the raw public key. */
+  readonly public_key: string
+  /** Null for those in force; the previous ones sign beside them until then. */
+  readonly until_ms: number | null
+}
+
+export const webhooks = sqliteTable("webhooks", {
+  id: text().$type<WebhookId>().primaryKey(),
+  created_at_ms: integer().notNull(),
+  /* The tenant's calls. */
+  url: text().notNull(),
+  types: json<string[]>("types").notNull(),
+  labels: json<Record<string, string>>("labels").notNull(),
+  description: text().notNull(),
+  keys: json<WebhookKeys[]>("keys").notNull(),
+  /* The courier, and the tenant's `enabled`. Null: enabled. */
+  disabled_reason: text(),
+  /* The courier. */
+  /** The last event that was tried for the first time, or does not concern it. */
+  seq: integer().notNull(),
+  /** Nothing is sent before; from an answer that asked for patience. */
+  hold_until_ms: integer().notNull().default(0),
+  /** Attempts in a row that failed. */
+  failures: integer().notNull().default(0),
+  failing_since_ms: integer(),
+  last_attempt_ms: integer(),
+  last_success_ms: integer(),
+})
+
+/** One event's way to one endpoint, from its first attempt on; earlier, the endpoint's `seq` stands for it. From the courier. */
+export const deliveries = sqliteTable(
+  "deliveries",
+  {
+    webhook_id: text().$type<WebhookId>().notNull(),
+    seq: integer().notNull(),
+    state: text().$type<DeliveryState>().notNull(),
+    /** Attempts since it was first tried, or replayed. */
+    tries: integer().notNull(),
+    first_attempt_ms: integer().notNull(),
+    last_attempt_ms: integer().notNull(),
+    next_attempt_ms: integer(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.webhook_id, table.seq] }),
+    index("deliveries_due")
+      .on(table.webhook_id, table.next_attempt_ms)
+      .where(sql`next_attempt_ms is not null`),
+    index("deliveries_age").on(table.last_attempt_ms),
+  ],
+)
+
+export const deliveryAttempts = sqliteTable(
+  "delivery_attempts",
+  {
+    id: integer().primaryKey({ autoIncrement: true }),
+    webhook_id: text().$type<WebhookId>().notNull(),
+    seq: integer().notNull(),
+    at_ms: integer().notNull(),
+    status_code: integer(),
+    error: text(),
+    latency_ms: integer().notNull(),
+    answer: text().notNull(),
+  },
+  (table) => [index("delivery_attempts_of").on(table.webhook_id, table.seq)],
+)
+
+/** Ranges of events that a tenant asked to have delivered again. From the tenant's call; `seq` moves on with the courier. */
+export const replays = sqliteTable("replays", {
+  id: integer().primaryKey({ autoIncrement: true }),
+  webhook_id: text().$type<WebhookId>().notNull(),
+  seq: integer().notNull(),
+  until_seq: integer().notNull(),
+})
