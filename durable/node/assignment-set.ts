@@ -3,6 +3,7 @@
  * before, the complete set to any other. Written to SQLite first; what is sent is only ever a copy.
  */
 import type { RunId } from "../../schema/ids.ts"
+import { DESIRED } from "../../schema/lifecycle.ts"
 import { type Assignment, CLOSE, MAX_ASSIGNMENTS_PER_MESSAGE } from "../../schema/protocol.ts"
 import { inParts } from "./session.ts"
 import { close, send, type Sockets } from "./sockets.ts"
@@ -44,10 +45,10 @@ export class AssignmentSet {
     this.#sockets.moveTo(socket, "open", version)
   }
 
-  /** The row to write for an assignment; none when it says nothing new, or would revive what must be destroyed. */
+  /** The row to write for an assignment; none when it says nothing new, or would take a wish back: a run that is to end is never revived. */
   #accept(body: Assignment): AssignmentRow[] {
     const known = this.#store.assignment(body.run_id)
-    if (known?.desired === "removed" && body.desired !== "removed") return []
+    if (known && DESIRED.indexOf(body.desired) < DESIRED.indexOf(known.desired)) return []
     return known && JSON.stringify(known.body) === JSON.stringify(body) ? [] : [rowOf(body, known)]
   }
 

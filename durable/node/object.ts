@@ -7,34 +7,34 @@
  */
 import { DurableObject } from "cloudflare:workers"
 import { AppError } from "../../schema/errors.ts"
-import type { RunId } from "../../schema/ids.ts"
+import type { CellId, RunId, TenantId } from "../../schema/ids.ts"
 import migrations from "../../schema/migrations/node/migrations.js"
 import {
   type Assignment, CLOSE, type Command, HEARTBEAT_SECONDS, LEASE_MARGIN_SECONDS, LEASE_SECONDS, type LogOptions,
- type NodeMessage, PROTOCOL_VERSION, type Reason, STREAM_CREDIT_BYTES, SUBPROTOCOL,
+ type NodeMessage, PROTOCOL_VERSION, STREAM_CREDIT_BYTES, SUBPROTOCOL,
 } from "../../schema/protocol.ts" // prettier-ignore
 import { Alarms } from "../shared/alarms.ts"
 import { migrateOnce, openDatabase } from "../shared/database.ts"
 import { type Env, type Peers, peersOf, randomNumber, systemClock } from "../shared/ports.ts"
 import type { NodeRpc, NodeStatus } from "../shared/rpc.ts"
 import { AssignmentSet } from "./assignment-set.ts"
-import { CellLink, DISCONNECTED } from "./cell-link.ts"
+import { CellLink } from "./cell-link.ts"
 import { Commands } from "./commands.ts"
-import { afterRestart, Allowance, costOf, isFresh, LEASE_MS, leaseAt, mayReceive } from "./session.ts"
+import { Lease } from "./lease.ts"
 import { readOpening } from "./opening.ts"
-import { Orphans } from "./orphans.ts"
+import { OperatorCalls } from "./operator.ts"
+import { DISCONNECTED, readinessOf } from "./readiness.ts"
 import { Reports } from "./reports.ts"
+import { Allowance, costOf, isFresh, mayReceive } from "./session.ts"
 import { close, readMessage, send, Sockets } from "./sockets.ts"
-import { type AssignmentRow, type NodeRow, NodeStore } from "./store.ts"
+import { NodeStore } from "./store.ts"
 import { Streams } from "./streams.ts"
+import { TenantLink } from "./tenant-link.ts"
 
 /** When a cell or a tenant did not answer. */
 const RETRY_MS = 2_000
 /** WebSocket close codes of RFC 6455: the other side should come again. */
 const TRY_AGAIN_LATER = 1013
-
-const LAPSED: Reason = { code: "node_lost", message: "The node that ran this container was not heard of for too long." }
-const FORGOTTEN: Reason = { code: "node_forgotten", message: "The node that ran this container was taken away." }
 
 type Hello = NodeMessage & { type: "hello" }
 type Report = NodeMessage & { type: "report" }
@@ -50,9 +50,10 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
   readonly #set: AssignmentSet
   readonly #reports: Reports
   readonly #cell: CellLink
-  readonly #orphans: Orphans
+  readonly #tenants: TenantLink
+  readonly #lease: Lease
+  readonly #operator: OperatorCalls
   readonly #allowance = new Allowance()
-  #heardMs: number | null = null
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env)
@@ -67,18 +68,26 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
       },
       randomNumber(),
     )
-    this.#set = new AssignmentSet(this.#store, this.#sockets, (rows) => this.#armLease(rows))
-    this.#orphans = new Orphans(this.#store, this.#set, this.#peers)
-    this.#reports = new Reports(this.#store, this.#set, this.#peers)
-    this.#cell = new CellLink(this.#store, this.#peers, () => this.#alarms.atLatest(this.#clock.now() + RETRY_MS))
-    this.#alarms = new Alarms(ctx.storage, this.#clock, [
-      () => this.#store.node()?.lease_until_ms ?? null,
-      () => (this.#store.node()?.cell_due || this.#store.orphaned().length > 0 ? this.#clock.now() + RETRY_MS : null),
+    const [store, clock, sockets] = [this.#store, this.#clock, this.#sockets]
+    const soon = () => this.#alarms.atLatest(clock.now() + RETRY_MS)
+    this.#lease = new Lease({ store, sockets, clock, alarms: () => this.#alarms, lapsed: () => this.#lapsed() })
+    this.#set = new AssignmentSet(store, sockets, (rows) => this.#lease.armFor(rows))
+    this.#reports = new Reports(store, this.#set, this.#peers)
+    this.#cell = new CellLink(store, this.#peers, soon)
+    this.#tenants = new TenantLink(store, this.#set, this.#peers, soon)
+    const wakeAt = (atMs: number | null) => this.#alarms.atLatest(atMs)
+    const [set, cell, tenants] = [this.#set, this.#cell, this.#tenants]
+    this.#operator = new OperatorCalls({ store, set, cell, tenants, clock, wakeAt })
+    this.#alarms = new Alarms(ctx.storage, clock, [
+      () => store.node()?.lease_until_ms ?? null,
+      () => this.#operator.nextLook(),
+      () => (this.#owesAnybody() ? clock.now() + RETRY_MS : null),
     ])
     void ctx.blockConcurrencyWhile(async () => {
       await migrateOnce(db, migrations)
       await this.#alarms.load()
-      this.#noticeRestart()
+      this.#lease.noticeRestart()
+      if (this.#store.node()?.cell_due) soon()
     })
   }
 
@@ -101,7 +110,7 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
 
   override async webSocketMessage(socket: WebSocket, data: string | ArrayBuffer): Promise<void> {
     if (socket !== this.#sockets.current()) return
-    this.#heardMs = this.#clock.now()
+    this.#lease.heard()
     if (typeof data !== "string") {
       if (!this.#streams.expects(data) && !this.#afford(costOf("frame", data.byteLength))) return this.#endFlood(socket)
       if (!this.#streams.received(data)) close(socket, CLOSE.protocol_error, "a stream frame beyond its credit, or of no stream")
@@ -148,7 +157,8 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
     // A node is known from its first session on, before any cell can name it. A forgotten one runs nothing any more.
     if (node === undefined || node.forgotten) return { connected: false }
     this.#set.assign(list)
-    return { connected: this.#sockets.open() !== undefined && isFresh(this.#clock.now(), this.#lastSeen(node)) }
+    this.#operator.assigned()
+    return { connected: this.#sockets.open() !== undefined && isFresh(this.#clock.now(), this.#lease.lastSeen(node)) }
   }
 
   async command(runId: RunId, command: Command): Promise<string> {
@@ -167,39 +177,53 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
   async status(): Promise<NodeStatus> {
     const node = this.#store.node()
     const connected = this.#sockets.open() !== undefined
-    const condition = node?.condition ?? { accepting: false, reason: null, conditions: [] }
     return {
       connected,
-      accepting: connected && condition.accepting,
-      reason: connected ? condition.reason : DISCONNECTED,
-      conditions: connected ? condition.conditions : [],
+      ...(node ? readinessOf(node, connected) : { accepting: false, reason: DISCONNECTED, conditions: [] }),
       cordoned: node?.cordoned ?? false,
-      drain: null,
+      drain: node ? this.#operator.progress(node) : null,
       exclusive_to: node?.exclusive_to ?? null,
-      last_seen_ms: node ? this.#lastSeen(node) : null,
+      last_seen_ms: node ? this.#lease.lastSeen(node) : null,
       facts: node?.facts ?? null,
     }
+  }
+
+  cordon(reason: string | null): Promise<void> {
+    return this.#operator.cordon(reason)
+  }
+  uncordon(): Promise<void> {
+    return this.#operator.uncordon()
+  }
+  drain(deadlineMs: number): Promise<void> {
+    return this.#operator.drain(deadlineMs)
+  }
+  setExclusive(tenants: TenantId[] | null): Promise<void> {
+    return this.#operator.setExclusive(tenants)
+  }
+  moveTo(cellId: CellId): Promise<void> {
+    return this.#operator.moveTo(cellId)
   }
 
   async forget(): Promise<void> {
     const node = this.#store.node()
     if (node === undefined) return
-    this.#store.updateNode({ forgotten: true, connected: false, last_seen_ms: this.#lastSeen(node), lease_until_ms: null })
-    this.#orphans.giveUpLive(FORGOTTEN)
+    const last_seen_ms = this.#lease.lastSeen(node)
+    this.#store.updateNode({ forgotten: true, connected: false, last_seen_ms, lease_until_ms: null, cell_due: true })
+    this.#tenants.forgotten()
     this.#endSession()
     this.#sockets.closeAll(CLOSE.forgotten, "the operator forgot this node")
     this.#alarms.atLatest(this.#clock.now() + RETRY_MS)
-    await this.#peers.cell(node.cell_id).forgetNode(node.node_id)
-    await this.#orphans.tell(node.node_id)
+    await this.#cell.tell()
+    await this.#tenants.tell()
   }
 
   override async alarm(): Promise<void> {
     await this.#alarms.fire(async () => {
-      const node = this.#store.node()
-      if (node === undefined) return
-      if (node.lease_until_ms !== null && node.lease_until_ms <= this.#clock.now()) this.#checkLease(node)
+      if (this.#store.node() === undefined) return
+      this.#lease.check()
+      this.#operator.look()
       await this.#cell.tell()
-      await this.#orphans.tell(node.node_id)
+      await this.#tenants.tell()
     })
   }
 
@@ -208,6 +232,8 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
   async #greet(socket: WebSocket, { facts, condition }: Hello): Promise<void> {
     this.#sockets.moveTo(socket, "greeting", 0)
     this.#store.updateNode({ facts, condition, connected: true, last_seen_ms: this.#clock.now(), cell_due: true })
+    this.#lease.resume()
+    this.#tenants.returned()
     await this.#cell.tell()
     const node = this.#store.node()
     if (node === undefined || socket !== this.#sockets.current()) return
@@ -220,6 +246,7 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
       lease_margin_seconds: LEASE_MARGIN_SECONDS,
     })
     this.#set.sendComplete(socket)
+    await this.#tenants.tell()
   }
 
   #afford(cost: number): boolean {
@@ -234,7 +261,7 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
     const node = this.#store.node()
     if (this.#sockets.current() !== undefined || !node?.connected) return
     this.#endSession()
-    this.#store.updateNode({ connected: false, last_seen_ms: this.#lastSeen(node), cell_due: true })
+    this.#store.updateNode({ connected: false, last_seen_ms: this.#lease.lastSeen(node), cell_due: true })
     await this.#cell.tell()
   }
 
@@ -242,6 +269,13 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
   #endSession(): void {
     this.#commands.breakAll()
     this.#streams.breakAll()
+  }
+
+  /** Runs that must be destroyed stay in the set, so that a node that comes back does so. */
+  #lapsed(): void {
+    this.#tenants.lapsed()
+    this.#endSession()
+    this.#sockets.closeAll(CLOSE.resync, "no heartbeat")
   }
 
   #reach(runId: RunId | undefined): { socket: WebSocket } {
@@ -270,48 +304,8 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
     }
   }
 
-  /* Lease. */
-
-  #lastSeen(node: NodeRow): number | null {
-    const times = [node.last_seen_ms, this.#heardMs, this.#sockets.heartbeatMs()].filter((time) => time !== null)
-    return times.length === 0 ? null : Math.max(...times)
-  }
-
-  #armLease(upsert: readonly AssignmentRow[]): void {
+  #owesAnybody(): boolean {
     const node = this.#store.node()
-    if (!node || node.lease_until_ms !== null || node.forgotten || !upsert.some((row) => !row.ended)) return
-    const lease_until_ms = this.#clock.now() + LEASE_MS
-    this.#store.updateNode({ lease_until_ms })
-    this.#alarms.atLatest(lease_until_ms)
-  }
-
-  #checkLease(node: NodeRow): void {
-    if (!this.#store.hasLive()) return this.#store.updateNode({ lease_until_ms: null })
-    const verdict = leaseAt(this.#clock.now(), { lastSeenMs: this.#lastSeen(node), leaseUntilMs: node.lease_until_ms })
-    switch (verdict.kind) {
-      case "holds":
-      case "extended":
-        return this.#store.updateNode({ lease_until_ms: verdict.untilMs })
-      case "lapsed":
-        return this.#lapse(node)
-    }
-  }
-
-  /** What must be destroyed stays in the set, so that a node that comes back does so. */
-  #lapse(node: NodeRow): void {
-    this.#store.updateNode({ lease_until_ms: null, connected: false, last_seen_ms: this.#lastSeen(node), cell_due: true })
-    this.#orphans.giveUpLive(LAPSED)
-    this.#endSession()
-    this.#sockets.closeAll(CLOSE.resync, "no heartbeat")
-  }
-
-  /** A socket that vanished without being closed went down with the platform: the node had no way to renew its lease. */
-  #noticeRestart(): void {
-    const node = this.#store.node()
-    if (node?.connected && this.#sockets.current() === undefined) {
-      const lease_until_ms = node.lease_until_ms === null ? null : afterRestart(this.#clock.now())
-      this.#store.updateNode({ connected: false, cell_due: true, lease_until_ms })
-    }
-    if (this.#store.node()?.cell_due) this.#alarms.atLatest(this.#clock.now() + RETRY_MS)
+    return (node?.cell_due === true && (node.facts !== null || node.forgotten)) || this.#store.owesTenants()
   }
 }

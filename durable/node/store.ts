@@ -120,13 +120,16 @@ export class NodeStore {
   }
 
   hasLive(): boolean {
-    return (
-      (this.#db
-        .select({ live: count() })
-        .from(assignments)
-        .where(sql`ended = 0`)
-        .get()?.live ?? 0) > 0
-    )
+    return this.countLive() > 0
+  }
+
+  countLive(): number {
+    const counted = this.#db
+      .select({ live: count() })
+      .from(assignments)
+      .where(sql`ended = 0`)
+      .get()
+    return counted?.live ?? 0
   }
 
   live(): AssignmentRow[] {
@@ -147,6 +150,40 @@ export class NodeStore {
       this.#db.update(assignments).set({ orphaned: null }).where(mine).run()
     }
   }
+
+  /** Live ones that are kept while the node is cut off. */
+  cutOff(): AssignmentRow[] {
+    return this.live().filter((row) => row.cut_off)
+  }
+
+  /** Marks them, and that their tenants have yet to hear it. */
+  setCutOff(rows: readonly AssignmentRow[], cut_off: boolean): void {
+    for (const { run_id } of rows)
+      this.#db.update(assignments).set({ cut_off, cut_off_due: true }).where(eq(assignments.run_id, run_id)).run()
+  }
+
+  cutOffDue(): AssignmentRow[] {
+    return this.#db
+      .select()
+      .from(assignments)
+      .where(sql`cut_off_due = 1`)
+      .all()
+  }
+
+  /** Of those that have changed since, the tenant has yet to hear. */
+  cutOffTold(tenant: TenantId, runs: readonly RunId[], cut_off: boolean): void {
+    for (const run of runs) {
+      const told = and(eq(assignments.tenant_id, tenant), eq(assignments.run_id, run), eq(assignments.cut_off, cut_off))
+      this.#db.update(assignments).set({ cut_off_due: false }).where(told).run()
+    }
+  }
+
+  /** Whether a tenant has yet to hear anything. */
+  owesTenants(): boolean {
+    const drain = this.node()?.drain
+    if (drain && drain.due !== null && this.hasLive()) return true
+    return this.orphaned().length > 0 || this.cutOffDue().length > 0
+  }
 }
 
 /** The row with the wish to destroy the run. */
@@ -156,10 +193,19 @@ export const destroying = (row: AssignmentRow): AssignmentRow => ({
   body: { ...row.body, desired: "removed", paused: false, stop_timeout_seconds: 0 },
 })
 
+/** The row with the wish that the run stop, as its own spec says. */
+export const stopping = (row: AssignmentRow): AssignmentRow => ({
+  ...row,
+  desired: "stopped",
+  body: { ...row.body, desired: "stopped" },
+})
+
 export const orphaning = (row: AssignmentRow, reason: Reason): AssignmentRow => ({
   ...destroying(row),
   ended: true,
   orphaned: reason,
+  cut_off: false,
+  cut_off_due: false,
 })
 
 export const rowOf = (body: Assignment, known: AssignmentRow | undefined): AssignmentRow => ({

@@ -73,5 +73,8 @@ export const assignments = sqliteTable(
     index("assignments_orphaned")
       .on(sql`orphaned`)
       .where(sql`orphaned is not null`),
+    index("assignments_cut_off_due")
+      .on(sql`cut_off_due`)
+      .where(sql`cut_off_due = 1`),
   ],
 )

@@ -1,7 +1,7 @@
 import { evictDurableObject, runDurableObjectAlarm } from "cloudflare:test"
 import { afterEach, describe, expect, it, vi } from "vitest"
 import type { LogOptions } from "../../schema/protocol.ts"
-import { CLOSE, LEASE_SECONDS, STREAM_CREDIT_BYTES } from "../../schema/protocol.ts"
+import { CLOSE, LEASE_SECONDS, PROTOCOL_VERSION, STREAM_CREDIT_BYTES, SUBPROTOCOL } from "../../schema/protocol.ts"
 import { aCall, aControlPlane, peers, refusal, stubs } from "../support/control-plane.ts"
 import { aCreate, anExit, anId, anObservation } from "../support/factories.ts"
 import { waitFor } from "../support/wait-for.ts"
@@ -40,14 +40,19 @@ async function passLease(nodeStub: DurableObjectStub, lateMs = 0) {
 describe("a node's session", () => {
   it("is refused without our subprotocol", async () => {
     const { node } = await aControlPlane()
-    await expect(node({ subprotocol: "berth.node.v0" })).rejects.toThrow("This platform speaks berth.node.v2")
+    await expect(node({ subprotocol: "berth.node.v0" })).rejects.toThrow(`This platform speaks ${SUBPROTOCOL}`)
   })
 
   it.each([
     ["an unreadable message", "{", CLOSE.protocol_error],
     ["a message of no known type", '{"type":"dance"}', CLOSE.protocol_error],
     ["a report before the hello", '{"type":"report","seq":1,"observations":[],"gone":[],"notices":[]}', CLOSE.protocol_error],
-    ["a hello of another version", '{"type":"hello","protocol":3,"new_field":1}', CLOSE.version],
+    ["a hello of an older version", JSON.stringify({ type: "hello", protocol: PROTOCOL_VERSION - 1 }), CLOSE.version],
+    [
+      "a hello of a newer version",
+      JSON.stringify({ type: "hello", protocol: PROTOCOL_VERSION + 1, new_field: 1 }),
+      CLOSE.version,
+    ],
   ])("is closed at %s", async (_what, text, code) => {
     const { node } = await aControlPlane()
     const host = await node({ silent: true })

@@ -1,0 +1,1 @@
+CREATE INDEX `assignments_cut_off_due` ON `assignments` (cut_off_due) WHERE cut_off_due = 1;
