@@ -78,12 +78,24 @@ export function chooseDevices(
 /** Why `chooseDevices` found none, without a word about the node. */
 export function shortage(shelf: Shelf, taken: ReadonlySet<string>, requests: readonly AcceleratorRequest[]): string {
   const short = requests.find((request) => chooseDevices(shelf, taken, [request]) === undefined)
-  const kinds = (short ? [short] : requests).map((request) =>
-    choices(request)
-      .map(({ kind }) => kind)
-      .join(" or "),
-  )
-  return `has too few ${[...new Set(kinds)].join(" and ")} free`
+  return tooFew(short ? [short] : requests)
+}
+
+export const tooFew = (requests: readonly AcceleratorRequest[]): string =>
+  `has too few ${[...new Set(requests.map((request) => kindsOf(request).join(" or ")))].join(" and ")} free`
+
+/** The kinds of which one will do. */
+export const kindsOf = (request: AcceleratorRequest): string[] => choices(request).map(({ kind }) => kind)
+
+/** The fewest devices that can meet the requests. */
+export const fewestDevices = (requests: readonly AcceleratorRequest[]): number =>
+  requests.reduce((sum, request) => sum + Math.min(...choices(request).map(({ count }) => count)), 0)
+
+/** Devices that could be given away if nothing else hindered: healthy ones that no run holds. */
+export function freeDevices(shelf: Shelf, taken: ReadonlySet<string>): number {
+  let free = 0
+  for (const slot of shelf.byName.values()) if (slot.healthy && !taken.has(slot.name)) free++
+  return free
 }
 
 /** What a node offers now and, as failed ones, those that a run still holds though the node names them no longer. */

@@ -1,9 +1,14 @@
-/** What a node must have for a run to go there. Each filter is a value; its reason is what the tenant reads, so it names no node. */
+/**
+ * What a node must have for a run to go there. Each filter is a value; its reason is what the tenant reads, so it names no node.
+ *
+ * A filter says what it looks at, because most of the work of a search is not to look: one of a `NodeKind` speaks for all nodes
+ * of the kind, one of `Free` for a whole block of nodes as well as for one.
+ */
 import { type Feature, FEATURES } from "../../schema/features.ts"
-import { chooseDevices, shortage } from "./devices.ts"
-import type { NodeState, Wanted } from "./node-state.ts"
+import { chooseDevices, kindsOf, shortage, tooFew } from "./devices.ts"
+import type { Free, NodeKind, NodeState, Wanted } from "./node-state.ts"
 
-export interface Filter {
+export interface Filter<On> {
   readonly name: string
   /** False when an ask passes on every node, so that none need be looked at. Absent: it concerns every ask. */
   concerns?(ask: Wanted): boolean
@@ -11,7 +16,7 @@ export interface Filter {
    * Undefined when the node passes; else the reason, one constant sentence, so that refusing allocates nothing;
    * only a want of devices names their kind.
    */
-  run(node: NodeState, ask: Wanted): string | undefined
+  run(on: On, ask: Wanted): string | undefined
 }
 
 const WITHOUT: Record<Feature, string> = {
@@ -26,82 +31,140 @@ const WITHOUT: Record<Feature, string> = {
   disk_quota: "cannot limit disk space",
 }
 
-const offersProfile: Filter = {
+const offersProfile: Filter<NodeKind> = {
   name: "profile",
-  run: (node, ask) => {
-    const offer = node.offers.get(ask.profile)
+  run: (kind, ask) => {
+    const offer = kind.offers.get(ask.profile)
     if (offer === undefined) return "does not offer the isolation profile"
     const missing = ask.bits & ~offer.bits
     return missing === 0 ? undefined : WITHOUT[FEATURES[31 - Math.clz32(missing & -missing)] ?? "network"]
   },
 }
 
-const allowsOpenFiles: Filter = {
-  name: "open_files",
-  run: (node, ask) =>
-    ask.resources.open_files <= node.max_open_files ? undefined : "does not allow a process so many open files",
+const isForTenant: Filter<NodeKind> = {
+  name: "exclusive",
+  run: ({ exclusive_to }, ask) =>
+    exclusive_to === null || exclusive_to.has(ask.tenant_id) ? undefined : "is kept for other tenants",
 }
 
-const isSound: Filter = {
-  name: "vulnerabilities",
-  concerns: (ask) => ask.refuse_vulnerable,
-  run: (node, ask) =>
-    ask.refuse_vulnerable && node.vulnerable ? "has a known vulnerability, which the policy refuses" : undefined,
-}
-
-const isReady: Filter = { name: "ready", run: (node) => (node.ready ? undefined : "is not ready") }
-
-const hasLabels: Filter = {
+const hasLabels: Filter<NodeKind> = {
   name: "labels",
   concerns: (ask) => Object.keys(ask.placement.labels).length > 0,
-  run: (node, ask) => {
+  run: ({ labels }, ask) => {
     for (const key in ask.placement.labels)
-      if (node.labels[key] !== ask.placement.labels[key]) return "does not have the labels asked for"
+      if (labels[key] !== ask.placement.labels[key]) return "does not have the labels asked for"
     return undefined
   },
 }
 
-const hasRunSlot: Filter = {
-  name: "runs",
-  run: (node) => (node.used.runs < node.capacity.runs ? undefined : "holds as many containers as it may"),
+const allowsOpenFiles: Filter<NodeKind> = {
+  name: "open_files",
+  run: (kind, ask) =>
+    ask.resources.open_files <= kind.max_open_files ? undefined : "does not allow a process so many open files",
 }
 
-/** Processors are compared in thousandths: sums of fractions must not trip over binary rounding. */
-const hasCpus: Filter = {
-  name: "cpus",
-  run: (node, ask) =>
-    Math.round((node.used.cpus + ask.resources.cpus) * 1000) <= Math.round(node.capacity.cpus * 1000)
-      ? undefined
-      : "has too few processors free",
+const isSound: Filter<NodeKind> = {
+  name: "vulnerabilities",
+  concerns: (ask) => ask.refuse_vulnerable,
+  run: (kind) => (kind.vulnerable ? "has a known vulnerability, which the policy refuses" : undefined),
 }
 
-const hasMemory: Filter = {
-  name: "memory",
-  run: (node, ask) =>
-    node.used.memory_bytes + ask.resources.memory_bytes <= node.capacity.memory_bytes ? undefined : "has too little memory free",
+const hasSpreadLabel: Filter<NodeKind> = {
+  name: "spread_label",
+  concerns: ({ placement: { spread } }) => spread !== undefined && spread.by !== "node",
+  run: ({ labels }, { placement: { spread } }) =>
+    spread !== undefined && labels[spread.by] === undefined ? "does not have the label that its group is spread by" : undefined,
 }
 
-const hasPids: Filter = {
-  name: "pids",
-  run: (node, ask) => (node.used.pids + ask.resources.pids <= node.capacity.pids ? undefined : "has too few process ids free"),
-}
-
-const hasDisk: Filter = {
-  name: "disk",
-  run: (node, ask) =>
-    node.used.disk_bytes + ask.resources.disk_bytes <= node.capacity.disk_bytes ? undefined : "has too little disk space free",
-}
-
-const hasDevices: Filter = {
-  name: "devices",
+const hasDeviceKinds: Filter<NodeKind> = {
+  name: "device_kinds",
   concerns: (ask) => ask.resources.accelerators.length > 0,
-  run: ({ shelf, taken }, { resources }) => {
-    if (resources.accelerators.length === 0 || chooseDevices(shelf, taken, resources.accelerators) !== undefined) return undefined
-    return shortage(shelf, taken, resources.accelerators)
+  run: ({ devices }, { resources: { accelerators } }) => {
+    const lacking = accelerators.find((request) => !kindsOf(request).some((kind) => devices.has(kind)))
+    return lacking && tooFew([lacking])
   },
 }
 
+const isReady: Filter<NodeState> = { name: "ready", run: (node) => (node.ready ? undefined : "is not ready") }
+
+const hasRunSlot: Filter<Free> = {
+  name: "runs",
+  run: (free) => (free.runs > 0 ? undefined : "holds as many containers as it may"),
+}
+
+const hasCpus: Filter<Free> = {
+  name: "cpus",
+  run: (free, { need }) => (need.millicpus <= free.millicpus ? undefined : "has too few processors free"),
+}
+
+const hasMemory: Filter<Free> = {
+  name: "memory",
+  run: (free, { need }) => (need.memory_bytes <= free.memory_bytes ? undefined : "has too little memory free"),
+}
+
+const hasPids: Filter<Free> = {
+  name: "pids",
+  run: (free, { need }) => (need.pids <= free.pids ? undefined : "has too few process ids free"),
+}
+
+const hasDisk: Filter<Free> = {
+  name: "disk",
+  run: (free, { need }) => (need.disk_bytes <= free.disk_bytes ? undefined : "has too little disk space free"),
+}
+
+const hasAnyDevices: Filter<Free> = {
+  name: "any_devices",
+  concerns: (ask) => ask.need.devices > 0,
+  run: (free, { need, resources }) => (need.devices <= free.devices ? undefined : tooFew(resources.accelerators)),
+}
+
+const hasDevices: Filter<NodeState> = {
+  name: "devices",
+  concerns: (ask) => ask.resources.accelerators.length > 0,
+  run: ({ shelf, taken }, { resources: { accelerators } }) =>
+    chooseDevices(shelf, taken, accelerators) === undefined ? shortage(shelf, taken, accelerators) : undefined,
+}
+
+const isBelowSpreadLimit: Filter<NodeState> = {
+  name: "spread_limit",
+  concerns: ({ placement }) => placement.spread !== undefined,
+  run: (node, { group, groups, placement: { spread } }) => {
+    if (spread === undefined || group === null) return undefined
+    if (spread.by === "node")
+      return groups.on(group, node) < spread.limit ? undefined : "holds as many of its group as may be on one node"
+    const value = node.kind.labels[spread.by]
+    if (value === undefined || groups.among(group, spread.by, value) < spread.limit) return undefined
+    return "has a label of whose value no more nodes may be used by its group"
+  },
+}
+
+const isNotAvoided: Filter<NodeState> = {
+  name: "anti_affinity",
+  concerns: ({ group, averse }) => group !== null || averse.length > 0,
+  run: (node, { group, averse, groups }) => {
+    for (const key of averse) if (groups.on(key, node) > 0) return "holds a container that it must not share a node with"
+    return group !== null && groups.isAvoided(group, node) ? "holds a container that must not share a node with it" : undefined
+  },
+}
+
+const onNode = ({ name, concerns, run }: Filter<Free>): Filter<NodeState> => ({
+  name,
+  concerns,
+  run: (node, ask) => run(node.free, ask),
+})
+
+const FREE_FILTERS: readonly Filter<Free>[] = [hasRunSlot, hasCpus, hasMemory, hasPids, hasDisk]
+
 /** In order; the first that refuses gives the reason. What never changes for a node comes before what does. */
-export const FILTERS: readonly Filter[] = [
-  offersProfile, hasLabels, allowsOpenFiles, isSound, isReady, hasRunSlot, hasCpus, hasMemory, hasPids, hasDisk, hasDevices,
-] // prettier-ignore
+export const FILTERS = {
+  kind: [offersProfile, isForTenant, hasLabels, hasSpreadLabel, allowsOpenFiles, isSound, hasDeviceKinds],
+  node: [isReady, ...FREE_FILTERS.map(onNode), hasDevices, isBelowSpreadLimit, isNotAvoided],
+  /** What `node` would refuse on every node of a block can be told by what is free at the most on any of them. */
+  block: [...FREE_FILTERS, hasAnyDevices],
+} as const satisfies Filters
+
+export interface Filters {
+  readonly kind: readonly Filter<NodeKind>[]
+  readonly node: readonly Filter<NodeState>[]
+  readonly block: readonly Filter<Free>[]
+}

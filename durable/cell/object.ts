@@ -3,23 +3,24 @@
  * its booking cannot be interleaved with another's. SQLite first, then memory: if the write throws, memory is still right.
  */
 import { DurableObject } from "cloudflare:workers"
+import { type Room, Weights } from "../../schema/api.ts"
 import type { CellId, NodeId, RunId, TenantId } from "../../schema/ids.ts"
 import migrations from "../../schema/migrations/cell/migrations.js"
 import type { Reason } from "../../schema/protocol.ts"
 import { migrateOnce, openDatabase } from "../shared/database.ts"
 import { type Env, type Peers, peersOf, systemClock } from "../shared/ports.ts"
-import type { Ask, CellRpc, Placement } from "../shared/rpc.ts"
-import { chooseDevices, keepTaken, NO_DEVICES } from "./devices.ts"
-import { FILTERS } from "./filters.ts"
+import type { Ask, CellRpc, Explanation, Placement } from "../shared/rpc.ts"
+import { keepTaken } from "./devices.ts"
+import { countRefusals, explain } from "./explain.ts"
 import { CapacityLedger } from "./ledger.ts"
-import { type Chain, schedule } from "./schedule.ts"
-import { SCORERS } from "./scorers.ts"
-import type { NodeState } from "./node-state.ts"
-import { CellStore, type NodeRow, type Place, type ReservationRow } from "./store.ts"
+import { Placing } from "./placing.ts"
+import { Refusals } from "./refusals.ts"
+import { type Search, searchFor } from "./schedule.ts"
+import { type Weighted, weighted } from "./scorers.ts"
+import { CellStore, type NodeRow } from "./store.ts"
+import { withFailures } from "./track-record.ts"
 
 type NodeOffer = Parameters<CellRpc["registerNode"]>[1]
-
-const CHAIN: Chain = { filters: FILTERS, scorers: SCORERS }
 
 /** Waiting tenants told of one change of capacity. Whoever still does not fit queues again, so the next change goes on. */
 const POKES = 10
@@ -27,8 +28,11 @@ const POKES = 10
 export class CellObject extends DurableObject<Env> implements CellRpc {
   readonly #store: CellStore
   readonly #peers: Peers
+  readonly #refusals = new Refusals()
   #ledger = new CapacityLedger()
   #cellId: CellId | undefined
+  #scorers: readonly Weighted[] = []
+  #revision = 0
   /** Where the next search begins; it need not survive. */
   #start = 0
   #poking = false
@@ -40,9 +44,20 @@ export class CellObject extends DurableObject<Env> implements CellRpc {
     this.#peers = peersOf(env)
     void ctx.blockConcurrencyWhile(async () => {
       await migrateOnce(db, migrations)
-      this.#cellId = this.#store.cellId()
+      const identity = this.#store.identity()
+      this.#cellId = identity?.cell_id
+      this.#revision = identity?.revision ?? 0
+      this.#scorers = weighted(identity?.weights ?? Weights.parse({}))
       this.#load()
     })
+  }
+
+  async configure(cellId: CellId, { weights, revision }: { weights: Weights; revision: number }): Promise<void> {
+    this.#know(cellId)
+    if (revision < this.#revision) return
+    this.#store.saveWeights(weights, revision)
+    this.#revision = revision
+    this.#scorers = weighted(weights)
   }
 
   async registerNode(cellId: CellId, node: NodeOffer): Promise<void> {
@@ -59,18 +74,19 @@ export class CellObject extends DurableObject<Env> implements CellRpc {
     const was = node.ready
     this.#store.setReady(nodeId, ready, reason)
     this.#ledger.setReady(nodeId, ready)
+    this.#refusals.changed(node)
     if (ready && !was) this.#poke()
   }
 
   async place(cellId: CellId, asks: Ask[]): Promise<Placement[]> {
     this.#know(cellId)
-    const before = this.#store.placesOf(asks.flatMap((ask) => ask.run_ids))
-    const booked: ReservationRow[] = []
-    const waiting = new Set<TenantId>()
+    const batch = new Placing(this.#ledger, this.#store.placesOf(asks.flatMap((ask) => ask.run_ids)), this.#start)
     try {
-      const placements = asks.flatMap((ask) => ask.run_ids.map((run_id) => this.#placeOne(run_id, ask, before, booked, waiting)))
-      this.#store.reserve(booked)
-      this.#store.addWaiting([...waiting], systemClock.now())
+      const placements = asks.flatMap((ask) => this.#placeAll(ask, batch))
+      this.#start = batch.start
+      this.#store.reserve(batch.booked)
+      this.#store.putTrackRecords(batch.records())
+      this.#store.addWaiting([...batch.waiting], systemClock.now())
       return placements
     } catch (error) {
       // The batch was booked in memory as it went; without its rows that is wrong.
@@ -79,10 +95,23 @@ export class CellObject extends DurableObject<Env> implements CellRpc {
     }
   }
 
-  async release(runIds: RunId[]): Promise<void> {
+  async explain(cellId: CellId, ask: Omit<Ask, "run_ids">): Promise<Explanation> {
+    return explain(cellId, this.#ledger.nodes, this.#search(ask))
+  }
+
+  async release(runIds: RunId[], faulty: RunId[]): Promise<void> {
     const released = this.#store.release(runIds)
-    for (const row of released) this.#ledger.credit(row.node_id, { ...row, runs: 1 })
+    for (const row of released) {
+      const node = this.#ledger.credit(row.node_id, { ...row, runs: 1 })
+      if (node) this.#refusals.changed(node)
+    }
+    const atFault = new Set(faulty)
+    this.#remember(released.filter((row) => atFault.has(row.run_id)).map((row) => row.node_id))
     if (released.length > 0) this.#poke()
+  }
+
+  async room(): Promise<Room> {
+    return this.#ledger.room()
   }
 
   async listNodes() {
@@ -98,29 +127,41 @@ export class CellObject extends DurableObject<Env> implements CellRpc {
     this.#ledger.forget(nodeId)
   }
 
-  #placeOne(run_id: RunId, ask: Ask, before: Map<RunId, Place>, booked: ReservationRow[], waiting: Set<TenantId>): Placement {
-    const already = before.get(run_id)
-    if (already !== undefined) return placement(run_id, ask, this.#ledger.get(already.node_id), already)
-    const decision = schedule(this.#ledger.nodes, ask, CHAIN, this.#start++)
-    if (decision.node === null) {
-      waiting.add(ask.tenant_id)
-      return { run_id, node_id: null, refused: decision.refused }
-    }
-    const { node } = decision
-    const { cpus, memory_bytes, pids, disk_bytes, accelerators } = ask.resources
-    const chosen = accelerators.length === 0 ? NO_DEVICES : chooseDevices(node.shelf, node.taken, accelerators)
-    const devices = chosen === undefined || chosen.length === 0 ? null : [...chosen]
-    const row = { run_id, node_id: node.id, cpus, memory_bytes, pids, disk_bytes, devices, group: null, anti_affinity: null }
-    booked.push(row)
-    const place = { node_id: node.id, devices: devices ?? [] }
-    before.set(run_id, place) // the same run twice in one batch
-    this.#ledger.reserve(node.id, { ...row, runs: 1 })
-    return placement(run_id, ask, node, place)
+  #placeAll(ask: Ask, batch: Placing): Placement[] {
+    const search = this.#search(ask)
+    return ask.run_ids.map((run_id) => {
+      const place = batch.known(run_id, ask) ?? (this.#refusals.get(search) ? undefined : batch.place(run_id, search))
+      if (place !== undefined) return place
+      batch.waiting.add(ask.tenant_id)
+      return { run_id, node_id: null, refused: this.#refused(search) }
+    })
+  }
+
+  #refused(search: Search) {
+    const standing = this.#refusals.get(search)
+    if (standing !== undefined) return standing
+    const refused = countRefusals(this.#ledger.nodes, search)
+    this.#refusals.add(search, refused)
+    return refused
+  }
+
+  #search(ask: Omit<Ask, "run_ids">): Search {
+    return searchFor(ask, { groups: this.#ledger.groups, scorers: this.#scorers, now_ms: systemClock.now() })
+  }
+
+  #remember(failed: readonly NodeId[]): void {
+    const now = systemClock.now()
+    const records = [...Map.groupBy(failed, (id) => id)].flatMap(([node_id, all]) => {
+      const node = this.#ledger.get(node_id)
+      return node ? [{ node_id, ...withFailures(node.record, all.length, now) }] : []
+    })
+    this.#store.putTrackRecords(records)
+    for (const { node_id, ...record } of records) this.#ledger.setRecord(node_id, record)
   }
 
   #putNode(row: NodeRow): void {
     this.#store.putNode(row)
-    this.#ledger.put(row)
+    this.#refusals.changed(this.#ledger.put(row))
     if (row.ready) this.#poke()
   }
 
@@ -157,14 +198,9 @@ export class CellObject extends DurableObject<Env> implements CellRpc {
     for (const row of this.#store.nodes()) ledger.put(row)
     for (const row of this.#store.reservedByNode()) ledger.reserve(row.node_id, row)
     for (const { node_id, devices } of this.#store.reservedDevices()) ledger.take(node_id, devices ?? [])
+    for (const row of this.#store.memberships()) ledger.join(row.node_id, row)
+    for (const { node_id, ...record } of this.#store.trackRecords()) ledger.setRecord(node_id, record)
     this.#ledger = ledger
+    this.#refusals.clear()
   }
 }
-
-const placement = (run_id: RunId, { profile }: Ask, node: NodeState | undefined, { node_id, devices }: Place): Placement => ({
-  run_id,
-  node_id,
-  region: node?.labels.region ?? null,
-  devices,
-  features: node?.offers.get(profile)?.features ?? [],
-})

@@ -1,71 +1,123 @@
 /**
- * Where a run goes: the chain (filters.ts, scorers.ts) applied to nodes held in memory. Pure: the starting point of the
- * search comes in as a number, what is chosen goes out, and the caller books it.
+ * Where a run goes: the chain (filters.ts, scorers.ts) applied to nodes held in memory. Pure but for what blocks learn of
+ * themselves: the starting point of the search comes in as a number, what is chosen goes out, and the caller books it.
  *
- * Looking at every node for every run costs seconds at 15,000 nodes, so the search ends once it has seen `SAMPLE` nodes that
- * fit. It starts somewhere else each time, and it has seen all of them before it says that nothing fits.
+ * Looking at every node for every run costs milliseconds at 15,000 nodes, so the search ends once it has seen `SAMPLE` nodes
+ * that fit. It starts somewhere else each time and takes blocks from all over the cell; and it has looked at, or rightly
+ * passed over, all of them before it says that nothing fits.
  */
+import type { RunId } from "../../schema/ids.ts"
 import type { Ask } from "../shared/rpc.ts"
-import type { Filter } from "./filters.ts"
-import { type NodeState, type Wanted, wantedOf } from "./node-state.ts"
-import type { Scorer } from "./scorers.ts"
+import type { Block } from "./blocks.ts"
+import { type Filter, FILTERS } from "./filters.ts"
+import type { Groups } from "./groups.ts"
+import { type Free, hashOf, type NodeKind, type NodeState, type Wanted, wantedOf } from "./node-state.ts"
+import type { Weighted } from "./scorers.ts"
 
-export interface Chain {
-  readonly filters: readonly Filter[]
-  readonly scorers: readonly { readonly scorer: Scorer; readonly weight: number }[]
+/** Fitting nodes among which the best is taken: a good one of these is nearly as good as the best of all, for less. */
+export const SAMPLE = 64
+
+/** An ask beside what of the chain concerns it: made once for all its runs. */
+export interface Search {
+  readonly ask: Wanted
+  readonly kindFilters: readonly Filter<NodeKind>[]
+  readonly nodeFilters: readonly Filter<NodeState>[]
+  readonly blockFilters: readonly Filter<Free>[]
+  readonly scorers: readonly Weighted[]
+  /** Of the kinds met so far: why none of its nodes will do; null if they may. */
+  readonly verdicts: Map<NodeKind, string | null>
 }
 
-/** Fitting nodes among which the best is taken: a good one of a hundred is as good as the best of all, for less. */
-export const SAMPLE = 100
+export function searchFor(
+  ask: Omit<Ask, "run_ids">,
+  { groups, scorers, now_ms }: { groups: Groups; scorers: readonly Weighted[]; now_ms: number },
+): Search {
+  const wanted = wantedOf(ask, groups, now_ms)
+  const concerned = <On>(filters: readonly Filter<On>[]) => filters.filter((filter) => filter.concerns?.(wanted) ?? true)
+  return {
+    ask: wanted,
+    kindFilters: concerned(FILTERS.kind),
+    nodeFilters: concerned(FILTERS.node),
+    blockFilters: concerned(FILTERS.block),
+    scorers,
+    verdicts: new Map(),
+  }
+}
 
-export type Decision =
-  | { readonly node: NodeState }
-  | { readonly node: null; readonly refused: { readonly reason: string; readonly nodes: number }[] }
+export interface Found {
+  readonly node: NodeState | undefined
+  /** How many blocks the search went by: the next one begins that much further on. */
+  readonly blocks: number
+}
 
-export function schedule(nodes: readonly NodeState[], asked: Ask, chain: Chain, start: number): Decision {
-  const ask = wantedOf(asked)
-  const filters = chain.filters.filter((filter) => filter.concerns?.(ask) ?? true)
+/**
+ * The best of a sample of the nodes that fit. Of equals, that of the least `order`, which is another for each run, so that
+ * equal nodes get their turns, and the same for the same run, so that a decision can be repeated.
+ */
+export function schedule(blocks: readonly Block[], search: Search, run: RunId, start: number, sample = SAMPLE): Found {
+  const step = strideOf(blocks.length)
+  const salt = hashOf(run)
   let best: NodeState | undefined
   let bestScore = -1
   let fitting = 0
-  for (let i = 0; i < nodes.length && fitting < SAMPLE; i++) {
-    const node = nodes[(start + i) % nodes.length]
-    if (node === undefined || refusal(node, ask, filters) !== undefined) continue
-    fitting++
-    const score = scoreOf(node, ask, chain.scorers)
-    if (best === undefined || score > bestScore || (score === bestScore && goesFirst(node, best))) {
-      best = node
-      bestScore = score
+  let i = 0
+  for (let at = start % blocks.length; i < blocks.length && fitting < sample; i++, at = (at + step) % blocks.length) {
+    const block = blocks[at]
+    if (block === undefined || refuses(block, search)) continue
+    let fits = 0
+    for (const node of block.nodes) {
+      if (nodeRefusal(node, search) !== undefined) continue
+      fits++
+      const score = scoreOf(node, search)
+      if (best === undefined || score > bestScore || (score === bestScore && order(node, salt) < order(best, salt))) {
+        best = node
+        bestScore = score
+      }
     }
+    if (fits === 0) block.tighten()
+    fitting += fits
   }
-  return best ? { node: best } : { node: null, refused: explain(nodes, ask, filters) }
+  return { node: best, blocks: i * step }
 }
 
-function refusal(node: NodeState, ask: Wanted, filters: readonly Filter[]): string | undefined {
-  for (const filter of filters) {
-    const reason = filter.run(node, ask)
-    if (reason !== undefined) return reason
-  }
-  return undefined
+/** Why the node will not do; undefined if it will. */
+export function refusal(node: NodeState, search: Search): string | undefined {
+  return kindRefusal(node.kind, search) ?? nodeRefusal(node, search)
 }
 
-function scoreOf(node: NodeState, ask: Wanted, scorers: Chain["scorers"]): number {
+export function scoreOf(node: NodeState, { ask, scorers }: Search): number {
   let sum = 0
   for (const { scorer, weight } of scorers) sum += weight * scorer.run(node, ask)
   return sum
 }
 
-/** Of equal nodes the one with fewer runs, then the one with the lesser id: a total order, so that a decision can be repeated. */
-const goesFirst = (a: NodeState, b: NodeState) => a.used.runs < b.used.runs || (a.used.runs === b.used.runs && a.id < b.id)
+const refuses = (block: Block, search: Search): boolean =>
+  kindRefusal(block.kind, search) !== null || firstReason(search.blockFilters, block.free, search.ask) !== undefined
 
-/** How many nodes each reason kept out, most first; of equal counts in the order of the text. */
-function explain(nodes: readonly NodeState[], ask: Wanted, filters: readonly Filter[]) {
-  const counts = new Map<string, number>()
-  for (const node of nodes) {
-    const reason = refusal(node, ask, filters)
-    if (reason !== undefined) counts.set(reason, (counts.get(reason) ?? 0) + 1)
+function kindRefusal(kind: NodeKind, search: Search): string | null {
+  let verdict = search.verdicts.get(kind)
+  if (verdict === undefined) {
+    verdict = firstReason(search.kindFilters, kind, search.ask) ?? null
+    search.verdicts.set(kind, verdict)
   }
-  return [...counts]
-    .map(([reason, count]) => ({ reason, nodes: count }))
-    .toSorted((a, b) => b.nodes - a.nodes || (a.reason < b.reason ? -1 : 1))
+  return verdict
 }
+
+const nodeRefusal = (node: NodeState, { nodeFilters, ask }: Search) => firstReason(nodeFilters, node, ask)
+
+function firstReason<On>(filters: readonly Filter<On>[], on: On, ask: Wanted): string | undefined {
+  for (const filter of filters) {
+    const reason = filter.run(on, ask)
+    if (reason !== undefined) return reason
+  }
+  return undefined
+}
+
+const order = (node: NodeState, salt: number): number => Math.imul(node.seed ^ salt, 0x9e3779b1) >>> 0
+
+/** How far apart a search takes its blocks: about the golden section of the whole, and such that it comes by every one. */
+export function strideOf(length: number): number {
+  for (let stride = Math.max(1, Math.floor(length * 0.618)); ; stride--) if (coprime(stride, length)) return stride
+}
+
+const coprime = (a: number, b: number): boolean => (b === 0 ? a === 1 : coprime(b, a % b))

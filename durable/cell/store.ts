@@ -1,10 +1,13 @@
 /** CellObject's SQL. Batches go through `json_each` in one statement: an object's SQLite takes 100 bound parameters only. */
-import { asc, eq, isNotNull, sql } from "drizzle-orm"
+import { asc, eq, isNotNull, or, sql } from "drizzle-orm"
+import type { Weights } from "../../schema/api.ts"
 import type { CellId, NodeId, RunId, TenantId } from "../../schema/ids.ts"
 import type { Device } from "../../schema/node.ts"
 import type { Reason } from "../../schema/protocol.ts"
-import { identity, nodes, reservations, waiting } from "../../schema/tables/cell.ts"
+import { identity, nodes, reservations, trackRecords, waiting } from "../../schema/tables/cell.ts"
 import { type Database, prepareUpsert } from "../shared/database.ts"
+import type { Membership } from "./groups.ts"
+import type { TrackRecord } from "./node-state.ts"
 
 export type NodeRow = typeof nodes.$inferSelect
 export type ReservationRow = typeof reservations.$inferSelect
@@ -24,7 +27,7 @@ export interface Place {
   readonly devices: string[]
 }
 
-const devicesIn = (text: string | null): string[] => (text === null ? [] : (JSON.parse(text) as string[]))
+const listIn = (text: string | null): string[] | null => (text === null ? null : (JSON.parse(text) as string[]))
 
 export class CellStore {
   readonly #db: Database
@@ -37,12 +40,16 @@ export class CellStore {
     this.#putNode = prepareUpsert(db, nodes, nodes.node_id)
   }
 
-  cellId(): CellId | undefined {
-    return this.#db.select().from(identity).get()?.cell_id
+  identity(): typeof identity.$inferSelect | undefined {
+    return this.#db.select().from(identity).get()
   }
 
   saveCellId(cell_id: CellId): void {
     this.#db.insert(identity).values({ id: 1, cell_id }).onConflictDoNothing().run()
+  }
+
+  saveWeights(weights: Weights, revision: number): void {
+    this.#db.update(identity).set({ weights, revision }).run()
   }
 
   nodes(): NodeRow[] {
@@ -65,6 +72,7 @@ export class CellStore {
   forgetNode(id: NodeId): void {
     this.#db.transaction((tx) => {
       tx.delete(reservations).where(eq(reservations.node_id, id)).run()
+      tx.delete(trackRecords).where(eq(trackRecords.node_id, id)).run()
       tx.delete(nodes).where(eq(nodes.node_id, id)).run()
     })
   }
@@ -91,22 +99,45 @@ export class CellStore {
     return this.#db.select({ node_id, devices }).from(reservations).where(isNotNull(devices)).all()
   }
 
+  /** Of the runs that placement looks at for others. */
+  memberships(): (Membership & { node_id: NodeId })[] {
+    const { node_id, group, anti_affinity } = reservations
+    const named = or(isNotNull(group), isNotNull(anti_affinity))
+    return this.#db.select({ node_id, group, anti_affinity }).from(reservations).where(named).all()
+  }
+
+  trackRecords(): (TrackRecord & { node_id: NodeId })[] {
+    return this.#db.select().from(trackRecords).all()
+  }
+
+  putTrackRecords(records: readonly (TrackRecord & { node_id: NodeId })[]): void {
+    if (records.length === 0) return
+    this.#sql.exec(
+      `insert or replace into track_records (node_id, images, failures, failed_at_ms)
+       select value->>0, value->>1, value->>2, value->>3 from json_each(?)`,
+      JSON.stringify(records.map(({ node_id, images, failures, failed_at_ms }) => [node_id, images, failures, failed_at_ms])),
+    )
+  }
+
   /** Where runs that are placed already are. */
   placesOf(runs: readonly RunId[]): Map<RunId, Place> {
     const rows = this.#sql.exec<{ run_id: RunId; node_id: NodeId; devices: string | null }>(
       "select run_id, node_id, devices from reservations where run_id in (select value from json_each(?))",
       JSON.stringify(runs),
     )
-    return new Map([...rows].map((row) => [row.run_id, { node_id: row.node_id, devices: devicesIn(row.devices) }]))
+    return new Map([...rows].map((row) => [row.run_id, { node_id: row.node_id, devices: listIn(row.devices) ?? [] }]))
   }
 
   reserve(rows: readonly ReservationRow[]): void {
     if (rows.length === 0) return
     this.#sql.exec(
-      `insert into reservations (run_id, node_id, cpus, memory_bytes, pids, disk_bytes, devices)
-       select value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6 from json_each(?)`,
+      `insert into reservations (run_id, node_id, cpus, memory_bytes, pids, disk_bytes, devices, "group", anti_affinity)
+       select value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8 from json_each(?)`,
       JSON.stringify(
-        rows.map((row) => [row.run_id, row.node_id, row.cpus, row.memory_bytes, row.pids, row.disk_bytes, row.devices]),
+        rows.map(
+          ({ run_id, node_id, cpus, memory_bytes, pids, disk_bytes, devices, group, anti_affinity }) =>
+          [run_id, node_id, cpus, memory_bytes, pids, disk_bytes, devices, group, anti_affinity], // prettier-ignore
+        ),
       ),
     )
   }
@@ -114,9 +145,9 @@ export class CellStore {
   /** What was held and is not any more: a run that holds nothing gives nothing back. */
   release(runs: readonly RunId[]): ReservationRow[] {
     const rows = this.#sql.exec<{
-      [K in keyof ReservationRow]: K extends "devices" ? string | null : ReservationRow[K] & SqlStorageValue
+      [K in keyof ReservationRow]: K extends "devices" | "anti_affinity" ? string | null : ReservationRow[K] & SqlStorageValue
     }>("delete from reservations where run_id in (select value from json_each(?)) returning *", JSON.stringify(runs))
-    return rows.toArray().map((row) => ({ ...row, devices: row.devices === null ? null : devicesIn(row.devices) }))
+    return rows.toArray().map((row) => ({ ...row, devices: listIn(row.devices), anti_affinity: listIn(row.anti_affinity) }))
   }
 
   /** A tenant that waits already keeps its place. */

@@ -1,5 +1,5 @@
 /** CellObject's database: the nodes of one cell and what is reserved on them. Written by CellObject alone. */
-import { index, integer, real, sqliteTable, text } from "drizzle-orm/sqlite-core"
+import { integer, real, sqliteTable, text } from "drizzle-orm/sqlite-core"
 import type { CellId, NodeId, RunId, TenantId } from "../ids.ts"
 import type { Weights } from "../api.ts"
 import type { Capacity, Device, ProfileOffer } from "../node.ts"
@@ -34,24 +34,33 @@ export const nodes = sqliteTable("nodes", {
   reason: json<Reason | null>("reason"),
 })
 
-/** Keyed by run, so that giving one back twice credits once. */
-export const reservations = sqliteTable(
-  "reservations",
-  {
-    run_id: text().$type<RunId>().primaryKey(),
-    node_id: text().$type<NodeId>().notNull(),
-    cpus: real().notNull(),
-    memory_bytes: integer().notNull(),
-    pids: integer().notNull(),
-    disk_bytes: integer().notNull().default(0),
-    /** Null rather than an empty list: most runs have none. */
-    devices: json<string[] | null>("devices"),
-    /** Null where placement looks at no other run for it. `key` of a group: tenant and name. */
-    group: text(),
-    anti_affinity: json<string[] | null>("anti_affinity"),
-  },
-  (table) => [index("reservations_node").on(table.node_id)],
-)
+/**
+ * Keyed by run, so that giving one back twice credits once. Not indexed by node: a batch lands on a thousand nodes and would
+ * write as many pages of such an index, for the sake of questions that are asked when the object wakes or a node is forgotten.
+ */
+export const reservations = sqliteTable("reservations", {
+  run_id: text().$type<RunId>().primaryKey(),
+  node_id: text().$type<NodeId>().notNull(),
+  cpus: real().notNull(),
+  memory_bytes: integer().notNull(),
+  pids: integer().notNull(),
+  disk_bytes: integer().notNull().default(0),
+  /** Null rather than an empty list: most runs have none. */
+  devices: json<string[] | null>("devices"),
+  /** Null where placement looks at no other run for it. `key` of a group: tenant and name. */
+  group: text(),
+  anti_affinity: json<string[] | null>("anti_affinity"),
+})
+
+/** How runs fared on a node: hints for choosing, which outlive the runs. */
+export const trackRecords = sqliteTable("track_records", {
+  node_id: text().$type<NodeId>().primaryKey(),
+  /** Hashes of the images that it has run, latest last; few. */
+  images: json<number[]>("images").notNull(),
+  /** Runs that failed by no fault of their own, as they counted at `failed_at_ms`: they count less as time goes by. */
+  failures: real().notNull(),
+  failed_at_ms: integer().notNull(),
+})
 
 /** Tenants with a run that did not fit, first come first poked. */
 export const waiting = sqliteTable("waiting", {

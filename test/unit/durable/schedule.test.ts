@@ -1,126 +1,141 @@
 import { describe, expect, it } from "vitest"
-import { FILTERS } from "../../../durable/cell/filters.ts"
-import { shelfOf } from "../../../durable/cell/devices.ts"
-import { bitsOf, type NodeState, wantedOf } from "../../../durable/cell/node-state.ts"
-import { SAMPLE, schedule } from "../../../durable/cell/schedule.ts"
-import { SCORERS } from "../../../durable/cell/scorers.ts"
-import type { Ask } from "../../../durable/shared/rpc.ts"
-import type { z } from "zod"
-import { PlacementWish, Resources } from "../../../schema/container.ts"
-import { type Feature, FEATURES } from "../../../schema/features.ts"
-import type { Device } from "../../../schema/node.ts"
+import { BLOCK_NODES } from "../../../durable/cell/blocks.ts"
+import { countRefusals, explain } from "../../../durable/cell/explain.ts"
+import { Refusals } from "../../../durable/cell/refusals.ts"
+import { SAMPLE, schedule, strideOf } from "../../../durable/cell/schedule.ts"
 import { anId, GIB } from "../../support/factories.ts"
+import { aLedgerOf, anAsk, aNodeRow, aSearch, book, someResources } from "../../support/cell.ts"
 
-const CHAIN = { filters: FILTERS, scorers: SCORERS }
-const NOTHING = { runs: 0, cpus: 0, memory_bytes: 0, pids: 0, disk_bytes: 0 }
-const CAPACITY = { cpus: 4, memory_bytes: 8 * GIB, pids: 1000, runs: 10, disk_bytes: 10 * GIB }
-const aNode = (changes: Partial<NodeState> = {}): NodeState => ({
-  id: anId("nod"),
-  capacity: CAPACITY,
-  labels: {},
-  offers: new Map([["hardened", { features: FEATURES, bits: bitsOf(FEATURES) }]]),
-  max_open_files: 1_048_576,
-  vulnerable: false,
-  ready: true,
-  shelf: shelfOf([]),
-  taken: new Set(),
-  used: NOTHING,
-  ...changes,
-})
-const resources = (changes: z.input<typeof Resources> = {}) =>
-  Resources.parse({ cpus: 1, memory_bytes: GIB, pids: 100, ...changes })
-const anAsk = (changes: Partial<Ask> = {}): Ask => ({
-  run_ids: [anId("run")],
-  tenant_id: anId("ten"),
-  image: "app:1",
-  resources: resources(),
-  profile: "hardened",
-  features: ["disk_quota"],
-  refuse_vulnerable: false,
-  placement: PlacementWish.parse({}),
-  ...changes,
-})
-const offering = (...features: Feature[]) => ({ offers: new Map([["hardened" as const, { features, bits: bitsOf(features) }]]) })
-const aDevice = (name: string): Device => ({ name, healthy: true, reason: null, parent: null })
-const busy = (used: Partial<NodeState["used"]>) => ({ used: { ...NOTHING, runs: 1, ...used } })
+const BUSY = { cpus: 4 }
 
-describe("a filter", () => {
-  it.each([
-    ["ready", { ready: false }, {}, "is not ready"],
-    ["profile", { offers: new Map() }, {}, "does not offer the isolation profile"],
-    ["profile", offering("network"), {}, "cannot limit disk space"],
-    ["profile", offering("disk_quota"), { features: ["network", "io_limits"] }, "cannot give that isolation profile a network"],
-    ["profile", offering("disk_quota"), { features: ["io_limits"] }, "cannot limit disk I/O"],
-    ["profile", offering("disk_quota"), { features: ["io_weight"] }, "cannot weigh disk I/O"],
-    ["open_files", { max_open_files: 1024 }, {}, "does not allow a process so many open files"],
-    ["vulnerabilities", { vulnerable: true }, { refuse_vulnerable: true }, "has a known vulnerability, which the policy refuses"],
-    ["labels", { labels: { zone: "a" } }, { labels: { zone: "b" } }, "does not have the labels asked for"],
-    ["runs", busy({ runs: 10 }), {}, "holds as many containers as it may"],
-    ["cpus", busy({ cpus: 3.01 }), {}, "has too few processors free"],
-    ["memory", busy({ memory_bytes: 7 * GIB + 1 }), {}, "has too little memory free"],
-    ["pids", busy({ pids: 901 }), {}, "has too few process ids free"],
-    ["disk", busy({ disk_bytes: 9 * GIB + 1 }), {}, "has too little disk space free"],
-    [
-      "devices",
-      { shelf: shelfOf([aDevice("nvidia.com/gpu=0")]), taken: new Set(["nvidia.com/gpu=0"]) },
-      { resources: resources({ accelerators: [{ kind: "nvidia.com/gpu" }] }) },
-      "has too few nvidia.com/gpu free",
-    ],
-  ] as [string, Partial<NodeState>, Partial<Ask>, string][])(
-    "%s refuses with its reason, and lets the rest pass",
-    (name, node, ask, reason) => {
-      const filter = FILTERS.find((one) => one.name === name)
-      expect(filter?.run(aNode(node), wantedOf(anAsk(ask)))).toBe(reason)
-      expect(filter?.run(aNode(), wantedOf(anAsk()))).toBeUndefined()
-      expect(schedule([aNode(node)], anAsk(ask), CHAIN, 0)).toEqual({ node: null, refused: [{ reason, nodes: 1 }] })
-    },
-  )
-
-  it("of processors is not tripped by binary rounding", () => {
-    const node = aNode({ capacity: { ...CAPACITY, cpus: 0.3 }, ...busy({ cpus: 0.1 }) })
-    expect(schedule([node], anAsk({ resources: resources({ cpus: 0.2 }) }), CHAIN, 0).node).toBe(node)
+describe("scheduling", () => {
+  it("prefers the less loaded node", () => {
+    const { ledger, nodes } = aLedgerOf({}, {})
+    const [loaded, idle] = nodes
+    if (loaded) book(ledger, loaded.id, { cpus: 2, memory_bytes: 2 * GIB })
+    expect(schedule(ledger.blocks, aSearch(ledger, anAsk()), anId("run"), 0).node).toBe(idle)
   })
-})
 
-describe("a score", () => {
-  it("lies between 0 and 1 for any node that fits", () => {
-    for (const { scorer } of SCORERS) {
-      for (const used of [{}, { cpus: 3 }, { memory_bytes: 7 * GIB }]) {
-        const score = scorer.run(aNode(busy(used)), anAsk())
-        expect(score).toBeGreaterThanOrEqual(0)
-        expect(score).toBeLessThanOrEqual(1)
-      }
+  it("decides equal nodes alike for one run wherever the search begins, and otherwise for others", () => {
+    const { ledger } = aLedgerOf(...Array.from({ length: SAMPLE }, () => ({})))
+    const search = aSearch(ledger, anAsk())
+    const chosen = Array.from({ length: 50 }, () => {
+      const run = anId("run")
+      const nodes = [0, 1, 2, 3].map((start) => schedule(ledger.blocks, search, run, start).node?.id)
+      expect(new Set(nodes).size).toBe(1)
+      return nodes[0]
+    })
+    expect(new Set(chosen).size).toBeGreaterThan(20)
+  })
+
+  it("finds the one node that fits among many that do not, wherever the search begins", () => {
+    const rows = Array.from({ length: 20 * BLOCK_NODES }, () => ({ ready: false }))
+    const { ledger, nodes } = aLedgerOf(...rows)
+    const fitting = nodes[137]
+    if (fitting) ledger.setReady(fitting.id, true)
+    for (let start = 0; start < 20; start++)
+      expect(schedule(ledger.blocks, aSearch(ledger, anAsk()), anId("run"), start).node).toBe(fitting)
+  })
+
+  it("finds room that has come free in a block that was looked at in vain", () => {
+    const { ledger, nodes } = aLedgerOf({}, {})
+    const held = nodes.map(({ id }) => book(ledger, id, BUSY))
+    const find = () => schedule(ledger.blocks, aSearch(ledger, anAsk()), anId("run"), 0).node
+    expect(find()).toBeUndefined()
+    expect(find()).toBeUndefined()
+    const [row] = held
+    if (row) ledger.credit(row.node_id, { ...row, runs: 1 })
+    expect(find()?.id).toBe(row?.node_id)
+  })
+
+  it("finds a node that has grown, and one that has come", () => {
+    const { ledger, nodes } = aLedgerOf({}, {})
+    for (const { id } of nodes) book(ledger, id, BUSY)
+    const find = () => schedule(ledger.blocks, aSearch(ledger, anAsk()), anId("run"), 0).node?.id
+    expect(find()).toBeUndefined()
+    const [grown] = nodes
+    const row = aNodeRow({ node_id: grown?.id ?? anId("nod") })
+    ledger.put({ ...row, capacity: { ...row.capacity, cpus: 5 } })
+    expect(find()).toBe(grown?.id)
+    ledger.forget(row.node_id)
+    expect(find()).toBeUndefined()
+    const come = aNodeRow()
+    ledger.put(come)
+    expect(find()).toBe(come.node_id)
+  })
+
+  it("counts why nothing fits, most first", () => {
+    const { ledger, nodes } = aLedgerOf({ ready: false }, {}, {})
+    for (const { id } of nodes) book(ledger, id, BUSY)
+    expect(countRefusals(nodes, aSearch(ledger, anAsk()))).toEqual([
+      { reason: "has too few processors free", nodes: 2 },
+      { reason: "is not ready", nodes: 1 },
+    ])
+  })
+
+  it("comes by every block, however many there are", () => {
+    for (let length = 1; length < 300; length++) {
+      const step = strideOf(length)
+      const met = new Set(Array.from({ length }, (_, i) => (i * step) % length))
+      expect(met.size, `${length} by ${step}`).toBe(length)
     }
   })
 })
 
-describe("scheduling", () => {
-  it("prefers the less loaded node", () => {
-    const [loaded, idle] = [aNode(busy({ cpus: 2, memory_bytes: 2 * GIB })), aNode()]
-    expect(schedule([loaded, idle], anAsk(), CHAIN, 0).node).toBe(idle)
+describe("an explanation", () => {
+  it("names every node, best first, with each scorer's part, and counts the refusals", () => {
+    const { ledger, nodes } = aLedgerOf({ labels: { region: "eu-1" } }, {}, { ready: false })
+    const [idle, loaded, away] = nodes
+    if (loaded) book(ledger, loaded.id, { cpus: 2, memory_bytes: 4 * GIB })
+    const told = explain(anId("cel"), nodes, aSearch(ledger, anAsk()))
+    expect(told.nodes.map(({ node_id, reason }) => [node_id, reason])).toEqual([
+      [idle?.id, null],
+      [loaded?.id, null],
+      [away?.id, "is not ready"],
+    ])
+    expect(told.nodes[0]).toMatchObject({ scores: { image: 0, failures: 1 } })
+    expect(told.nodes[2]).toMatchObject({ score: null, scores: {} })
+    expect(told).toMatchObject({ region: "eu-1", fitting: 2, refused: [{ reason: "is not ready", nodes: 1 }] })
   })
 
-  it("decides equal nodes by fewer runs, then by id, wherever the search begins", () => {
-    const nodes = Array.from({ length: 5 }, () => aNode())
-    const least = nodes.map((node) => node.id).toSorted()[0]
-    for (let start = 0; start < 5; start++) expect(schedule(nodes, anAsk(), CHAIN, start).node?.id).toBe(least)
+  it("has no region where nothing fits", () => {
+    const { ledger, nodes } = aLedgerOf({ labels: { region: "eu-1" }, ready: false })
+    expect(explain(anId("cel"), nodes, aSearch(ledger, anAsk()))).toMatchObject({ region: null, fitting: 0 })
+  })
+})
+
+describe("a standing refusal", () => {
+  const refused = [{ reason: "has too few processors free", nodes: 2 }]
+  const large = anAsk({ resources: someResources({ cpus: 4 }) })
+
+  it("falls when a node would take the run, and stands as long as none does", () => {
+    const { ledger, nodes } = aLedgerOf({}, {})
+    const held = nodes.map(({ id }) => [book(ledger, id, { cpus: 2 }), book(ledger, id, { cpus: 1 })] as const)
+    const refusals = new Refusals()
+    refusals.add(aSearch(ledger, large), refused)
+    const free = (row: (typeof held)[number][number]) => {
+      const node = ledger.credit(row.node_id, { ...row, runs: 1 })
+      if (node) refusals.changed(node)
+      return refusals.get(aSearch(ledger, large))
+    }
+    for (const [first] of held) expect(free(first)).toBe(refused)
+    expect(held[0] && free(held[0][1])).toBeUndefined()
   })
 
-  it("finds the one node that fits among many that do not", () => {
-    const nodes = Array.from({ length: 3 * SAMPLE }, () => aNode({ ready: false }))
-    const fitting = aNode()
-    nodes[2 * SAMPLE] = fitting
-    expect(schedule(nodes, anAsk(), CHAIN, 7).node).toBe(fitting)
+  it("is of the same ask alone", () => {
+    const { ledger } = aLedgerOf({})
+    const refusals = new Refusals()
+    refusals.add(aSearch(ledger, large), refused)
+    expect(refusals.get(aSearch(ledger, { ...large, run_ids: [anId("run")], image: "other" }))).toBe(refused)
+    expect(refusals.get(aSearch(ledger, anAsk({ tenant_id: large.tenant_id })))).toBeUndefined()
+    expect(refusals.get(aSearch(ledger, { ...large, tenant_id: anId("ten") }))).toBeUndefined()
   })
 
-  it("counts why nothing fits, most first", () => {
-    const nodes = [aNode({ ready: false }), aNode(busy({ cpus: 4 })), aNode(busy({ cpus: 4 }))]
-    expect(schedule(nodes, anAsk(), CHAIN, 0)).toEqual({
-      node: null,
-      refused: [
-        { reason: "has too few processors free", nodes: 2 },
-        { reason: "is not ready", nodes: 1 },
-      ],
-    })
+  it("is not kept of an ask that looks at other runs", () => {
+    const { ledger } = aLedgerOf({})
+    const refusals = new Refusals()
+    const grouped = anAsk({ placement: { group: "web", spread: { limit: 1 } } })
+    refusals.add(aSearch(ledger, grouped), refused)
+    expect(refusals.get(aSearch(ledger, grouped))).toBeUndefined()
   })
 })
