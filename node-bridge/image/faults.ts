@@ -3,6 +3,8 @@
  * carry host paths and are never shown; they stay in the error's cause.
  */
 import { ControllerError } from "../runtime/controller.ts"
+import type { RegistryCredentials } from "../runtime/ports.ts"
+import { withoutSecrets } from "./credentials.ts"
 
 interface Rule {
   readonly when: RegExp
@@ -39,7 +41,7 @@ const RULES: readonly Rule[] = [
     retryable: false,
   },
   {
-    when: /unauthorized|authentication required|access to the resource is denied|status code 40[13]|403 \(?Forbidden/i,
+    when: /unauthorized|authentication required|: denied: |access to the resource is denied|status code 40[13]|403 \(?Forbidden/i,
     code: "image_unauthorized",
     sentence: "The registry does not give this image without credentials, or it does not exist.",
     retryable: false,
@@ -67,11 +69,15 @@ const RULES: readonly Rule[] = [
 
 const OTHER = { code: "image_failed", sentence: "The image could not be made ready.", retryable: true } as const
 
-/** The error of a tool that failed. `output` is what it wrote to standard error. */
-export function faultOf(tool: string, output: string): ControllerError {
+const NOT_FOR_THESE = "The registry does not give this image to these credentials, or it does not exist."
+
+/** The error of a tool that failed. `output` is what it wrote to standard error, `credentials` what it was given to show. */
+export function faultOf(tool: string, output: string, credentials: RegistryCredentials | null = null): ControllerError {
   const rule = RULES.find(({ when }) => when.test(output)) ?? OTHER
-  const cause = new Error(`${tool}: ${output.trim().slice(-2000)}`)
-  return new ControllerError(rule.code, rule.sentence, { retryable: rule.retryable, cause })
+  const told = credentials === null ? output : withoutSecrets(output, credentials)
+  const cause = new Error(`${tool}: ${told.trim().slice(-2000)}`)
+  const sentence = rule.code === "image_unauthorized" && credentials !== null ? NOT_FOR_THESE : rule.sentence
+  return new ControllerError(rule.code, sentence, { retryable: rule.retryable, cause })
 }
 
 /** The error for something that Node's own file calls reported, such as ENOSPC. */

@@ -12,6 +12,8 @@ import { join } from "node:path"
 import type { ExecResult } from "../runtime/exec.ts"
 import { ExecError, exec } from "../runtime/exec.ts"
 import { ControllerError } from "../runtime/controller.ts"
+import type { RegistryCredentials } from "../runtime/ports.ts"
+import { authFile } from "./credentials.ts"
 import { corrupt, faultOf, notFound, wrongArchitecture } from "./faults.ts"
 import { ARCHITECTURES, DocumentError, MAX_DOCUMENT_BYTES, REF_NAME, byTag, parseIndex, platformsOf } from "./manifest.ts"
 import type { Descriptor } from "./manifest.ts"
@@ -36,6 +38,14 @@ export interface SourceOptions {
 
 export const nodePlatform = () => `linux/${ARCHITECTURES[process.arch] ?? process.arch}`
 
+/** Which image's repository, and with what it is asked; credentials are for registries alone. */
+export interface From {
+  readonly reference: Reference
+  readonly credentials: RegistryCredentials | null
+}
+
+const digestOf = (manifest: string) => `sha256:${createHash("sha256").update(manifest).digest("hex")}`
+
 /** An index as it was read from a file that was in this state: another state may be another index. */
 interface KnownIndex {
   readonly state: string
@@ -52,36 +62,68 @@ export class ImageSource {
   }
 
   /** The digest that the reference's tag has now. `scratch` is an existing folder for temporary files. */
-  async resolve(reference: Reference, scratch: string, signal: AbortSignal): Promise<string> {
+  async resolve({ reference, credentials }: From, scratch: string, signal: AbortSignal): Promise<string> {
     if (reference.kind === "local") {
       const found = byTag(this.#localIndex(reference), reference.tag)
       if (found === undefined) throw notFound()
       return found.digest
     }
-    const timeoutMs = this.#options.resolveTimeoutMs
-    const args = ["inspect", "--raw", ...this.#registryArgs(reference, ""), atTag(reference)]
-    const { stdout } = await skopeo(args, { timeoutMs, signal, cwd: scratch })
-    const platforms = platformsOf(stdout)
+    const manifest = await this.#manifest(reference, atTag(reference), credentials, scratch, signal)
+    const platforms = platformsOf(manifest)
     if (platforms !== null && !platforms.includes(nodePlatform()))
       throw wrongArchitecture([...new Set(platforms)].join(", ").slice(0, 200), nodePlatform())
-    return `sha256:${createHash("sha256").update(stdout).digest("hex")}`
+    return digestOf(manifest)
+  }
+
+  /** Throws unless the reference's repository has an image of this digest, for these credentials. */
+  async confirm({ reference, credentials }: From, digest: string, scratch: string, signal: AbortSignal): Promise<void> {
+    if (reference.kind === "local") {
+      this.#localImage(reference, digest)
+      return
+    }
+    const manifest = await this.#manifest(reference, atDigest(reference, digest), credentials, scratch, signal)
+    if (digestOf(manifest) !== digest) throw corrupt("its manifest is not what its digest says")
   }
 
   /** Copies the image with this digest to `DIR/layout`, all layers as gzip. */
-  async copy(reference: Reference, digest: string, dir: string, signal: AbortSignal): Promise<void> {
-    const from = reference.kind === "local" ? await this.#localSource(reference, digest, dir) : atDigest(reference, digest)
-    const registryArgs = reference.kind === "local" ? [] : this.#registryArgs(reference, "src-")
-    const format = ["--dest-compress", "--dest-compress-format", "gzip"]
-    const args = ["copy", "--quiet", ...registryArgs, ...format, from, `oci:layout:${LAYOUT_TAG}`]
-    await skopeo(args, { timeoutMs: this.#options.pullTimeoutMs, signal, cwd: dir })
+  async copy({ reference, credentials }: From, digest: string, dir: string, signal: AbortSignal): Promise<void> {
+    const how = { timeoutMs: this.#options.pullTimeoutMs, signal, cwd: dir }
+    const copy = ["copy", "--quiet", "--dest-compress", "--dest-compress-format", "gzip"]
+    const to = `oci:layout:${LAYOUT_TAG}`
+    if (reference.kind === "local") await skopeo([...copy, await this.#localSource(reference, digest, dir), to], how)
+    else
+      await this.#askRegistry(reference, credentials, "src-", (args) => [...copy, ...args, atDigest(reference, digest), to], how)
   }
 
-  #registryArgs(reference: RegistryReference, prefix: "" | "src-"): string[] {
-    const { authFile } = this.#options
-    return [
-      ...(authFile === null ? [`--${prefix}no-creds`] : [`--${prefix}authfile`, authFile]),
-      ...(reference.plainHttp ? [`--${prefix}tls-verify=false`] : []),
-    ]
+  async #manifest(
+    reference: RegistryReference,
+    name: string,
+    credentials: RegistryCredentials | null,
+    cwd: string,
+    signal: AbortSignal,
+  ): Promise<string> {
+    const how = { timeoutMs: this.#options.resolveTimeoutMs, signal, cwd }
+    const command = (args: readonly string[]) => ["inspect", "--raw", ...args, name]
+    return (await this.#askRegistry(reference, credentials, "", command, how)).stdout
+  }
+
+  /** A tenant's credentials are all that skopeo gets then: none of the operator's beside them. */
+  async #askRegistry(
+    reference: RegistryReference,
+    credentials: RegistryCredentials | null,
+    prefix: "" | "src-",
+    command: (registryArgs: readonly string[]) => readonly string[],
+    how: ToolOptions,
+  ): Promise<ExecResult> {
+    const held = credentials && authFile(reference.registry, credentials)
+    try {
+      const path = held?.path ?? this.#options.authFile
+      const who = path === null ? [`--${prefix}no-creds`] : [`--${prefix}authfile`, path]
+      const args = reference.plainHttp ? [...who, `--${prefix}tls-verify=false`] : who
+      return await skopeo(command(args), { ...how, credentials })
+    } finally {
+      held?.release()
+    }
   }
 
   /** A layout is looked at for every start from it, and by one call, not by the thread pool: that takes longer than the look. */
@@ -104,10 +146,16 @@ export class ImageSource {
     }
   }
 
+  #localImage(reference: LocalReference, digest: string): Descriptor {
+    const found = this.#localIndex(reference).find((descriptor) => descriptor.digest === digest)
+    if (found === undefined) throw notFound()
+    return found
+  }
+
   /** A layout of one image beside the operator's, with its blobs linked: skopeo can name an image by tag only. */
   async #localSource(reference: LocalReference, digest: string, dir: string): Promise<string> {
-    const found = this.#localIndex(reference).find((descriptor) => descriptor.digest === digest)
-    if (found === undefined || this.#options.imagesDir === null) throw notFound()
+    const found = this.#localImage(reference, digest)
+    if (this.#options.imagesDir === null) throw notFound()
     const source = join(dir, "source")
     await mkdir(source)
     await writeFile(join(source, "oci-layout"), JSON.stringify({ imageLayoutVersion: "1.0.0" }))
@@ -122,6 +170,8 @@ interface ToolOptions {
   readonly timeoutMs: number
   readonly signal: AbortSignal
   readonly cwd: string
+  /** What the tool was given to show, and must not be kept of what it says. */
+  readonly credentials?: RegistryCredentials | null
 }
 
 function skopeo(args: readonly string[], options: ToolOptions): Promise<ExecResult> {
@@ -143,10 +193,11 @@ const NOT_EXECUTED = [126, 127]
 
 /** Runs a tool in `cwd`, no longer than this process lives; throws what its failure means. */
 export async function tool(name: string, args: readonly string[], options: ToolOptions): Promise<ExecResult> {
+  const { credentials = null } = options
   try {
     const result = await exec("setpriv", [...TIED, name, ...args], { ...options, maxOutputBytes: MAX_DOCUMENT_BYTES + 1 })
     if (result.code !== null && NOT_EXECUTED.includes(result.code)) throw missing(name, result.stderr)
-    if (result.code !== 0) throw faultOf(name, result.stderr)
+    if (result.code !== 0) throw faultOf(name, result.stderr, credentials)
     return result
   } catch (error) {
     if (!(error instanceof ExecError)) throw error

@@ -100,8 +100,9 @@ export class OciController implements Controller {
   }
 
   prepare(run: Assignment, signal: AbortSignal): Promise<Prepared> {
-    const { image, image_digest } = run.spec
-    return this.#prepare(run, (aborted) => this.#on.parts.images.ensure(image, image_digest, aborted), signal)
+    const { image: reference, image_digest: digest } = run.spec
+    const wanted = { reference, digest, tenantId: run.tenant_id, credentials: null }
+    return this.#prepare(run, (aborted) => this.#on.parts.images.ensure(wanted, aborted), signal)
   }
 
   /** `prepare` with an image that is in no store. */

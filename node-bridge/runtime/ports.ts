@@ -32,14 +32,29 @@ export interface StoredImage {
   readonly config: ImageConfig
 }
 
+/** For one registry. They are used for the call that they come with and kept nowhere. */
+export interface RegistryCredentials {
+  /** Without a colon: basic authentication (RFC 7617) ends it there. */
+  readonly username: string
+  readonly password: string
+}
+
+export interface WantedImage {
+  readonly reference: string
+  /** Wins over the reference's tag; null for what the reference says. */
+  readonly digest: string | null
+  readonly tenantId: TenantId
+  /** The tenant's, for the reference's registry; null for what it gives to this node for everybody. */
+  readonly credentials: RegistryCredentials | null
+}
+
 export interface ImageStore {
   /**
-   * Makes the image present and unpacked. `pinnedDigest` wins over the reference's tag. Throws `ControllerError`, or the
+   * Makes the image present and unpacked, for a tenant to whom the named repository gives it: an image that is here already
+   * is given at once when that is known, and otherwise after the registry was asked. Throws `ControllerError`, or the
    * signal's reason when aborted. The image may be collected unless it is retained or in the live set.
    */
-  ensure(reference: string, pinnedDigest: string | null, signal: AbortSignal): Promise<StoredImage>
-  /** The image when it is present, without looking at any registry. */
-  get(digest: string): Promise<StoredImage | null>
+  ensure(wanted: WantedImage, signal: AbortSignal): Promise<StoredImage>
   /** Keeps an image for as long as `holder` does; both are idempotent and held in memory: say it again after a restart. */
   retain(digest: string, holder: RunId): void
   release(holder: RunId): void

@@ -22,7 +22,7 @@ import { DirectoryImageStore } from "../../node-bridge/image/store.ts"
 import { exitsWithUid } from "../support/elf.ts"
 import { never, openHostBench } from "../support/host-bench.ts"
 import type { HostBench } from "../support/host-bench.ts"
-import { busyboxLayer, makeImage, temporaryFolder } from "../support/images.ts"
+import { busyboxLayer, makeImage, temporaryFolder, wanted } from "../support/images.ts"
 import { paxHeader, tarArchive, tarEntry } from "../support/tar.ts"
 
 const first = (command: string) =>
@@ -198,7 +198,7 @@ const HOSTILE: readonly Hostile[] = [
 describe.each(HOSTILE.map((hostile, at) => ({ ...hostile, tag: `hostile-${at}` })))("an image with $what", (hostile) => {
   it("is refused by name before it is unpacked, and the host is untouched", async () => {
     makeImage(join(dir, "image"), hostile.tag, { layers: hostile.layers.map((entries) => tarArchive(...entries)) })
-    await expect(store.ensure(`localhost/image:${hostile.tag}`, null, never)).rejects.toMatchObject({
+    await expect(store.ensure(wanted(`localhost/image:${hostile.tag}`), never)).rejects.toMatchObject({
       reason: { code: hostile.code ?? "image_refused", message: expect.stringContaining(hostile.why) },
       retryable: false,
     })
@@ -261,7 +261,7 @@ describe("without the scan, an image whose /dev is a link", () => {
 async function taken(tag: string, entries: readonly Buffer[], command: readonly string[]) {
   makeImage(join(dir, "image"), tag, { layers: [busyboxLayer(), tarArchive(...entries)] })
   expect(unpackAlone(tag)).toBeNull()
-  const image = await store.ensure(`localhost/image:${tag}`, null, never)
+  const image = await store.ensure(wanted(`localhost/image:${tag}`), never)
   const run = bench.shell("", { image: `localhost/image:${tag}`, command: [...command], user: "65534:65534" })
   const { outcome, text } = await bench.through(run)
   await bench.controller.remove(run.run_id)

@@ -6,7 +6,7 @@ import { join } from "node:path"
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest"
 import { DirectoryImageStore } from "../../node-bridge/image/store.ts"
 import type { ImageStoreOptions } from "../../node-bridge/image/store.ts"
-import { makeImage, temporaryFolder } from "../support/images.ts"
+import { makeImage, temporaryFolder, wanted } from "../support/images.ts"
 import { startRegistry } from "../support/registry.ts"
 import type { Registry } from "../support/registry.ts"
 import { tarArchive, tarEntry } from "../support/tar.ts"
@@ -39,7 +39,7 @@ const contents = () => readdirSync(join(dir, "images"))
 
 /** What `ensure` says no with. */
 async function fault(store: DirectoryImageStore, reference: string, pinned: string | null = null) {
-  const said: unknown = await store.ensure(reference, pinned, never).then(
+  const said: unknown = await store.ensure(wanted(reference, pinned), never).then(
     () => "no fault",
     (error: unknown) => error,
   )
@@ -186,7 +186,7 @@ describe("whoever asked for an image", () => {
     const { port } = server.address() as AddressInfo
     const store = await openStore()
     const leaver = new AbortController()
-    const asked = store.ensure(`127.0.0.1:${port}/app@sha256:${"1".repeat(64)}`, null, leaver.signal)
+    const asked = store.ensure(wanted(`127.0.0.1:${port}/app@sha256:${"1".repeat(64)}`), leaver.signal)
     const outcome = expect(asked).rejects.toThrow("changed my mind")
     await waitFor("skopeo to call", () => sockets.length > 0)
     expect(contents()).toHaveLength(1)
@@ -200,8 +200,8 @@ describe("whoever asked for an image", () => {
   it("may leave while another still waits, who then gets it", async () => {
     const store = await openStore()
     const leaver = new AbortController()
-    const left = expect(store.ensure(`${registry.host}/app:1`, null, leaver.signal)).rejects.toThrow("gone")
-    const stays = store.ensure(`${registry.host}/app:1`, null, never)
+    const left = expect(store.ensure(wanted(`${registry.host}/app:1`), leaver.signal)).rejects.toThrow("gone")
+    const stays = store.ensure(wanted(`${registry.host}/app:1`), never)
     leaver.abort(new Error("gone"))
     await left
     expect((await stays).config.cmd).toEqual(["sh"])

@@ -7,7 +7,7 @@ import { SCAN_LIMITS } from "../../node-bridge/image/prescan.ts"
 import { DirectoryImageStore } from "../../node-bridge/image/store.ts"
 import type { ImageStoreOptions } from "../../node-bridge/image/store.ts"
 import { formatId } from "../../schema/ids.ts"
-import { busyboxLayer, debianRoot, makeImage, makeIndex, temporaryFolder, withZstdLayers } from "../support/images.ts"
+import { busyboxLayer, debianRoot, makeImage, makeIndex, temporaryFolder, wanted, withZstdLayers } from "../support/images.ts"
 import { startRegistry } from "../support/registry.ts"
 import type { Registry } from "../support/registry.ts"
 import { tarArchive, tarEntry } from "../support/tar.ts"
@@ -51,7 +51,7 @@ describe("an image from a registry", () => {
   it("is pulled by tag, run by digest, and told with its config", async () => {
     const { reference, digest } = await pushed({ cmd: ["echo", "hi"], env: ["A=b"], workdir: "/tmp", user: "65534" })
     const store = await openStore()
-    const image = await store.ensure(reference, null, never)
+    const image = await store.ensure(wanted(reference), never)
     expect(image.digest).toBe(digest)
     expect(image.config).toEqual({
       entrypoint: [],
@@ -64,36 +64,35 @@ describe("an image from a registry", () => {
     expect(lstatSync(join(image.rootDir, "bin/sh")).isSymbolicLink()).toBe(true)
     expect(statSync(join(dir, "images")).mode & 0o777).toBe(0o700)
     expect(contents()).toEqual([digest.replace(":", "-")])
-    expect(readdirSync(join(image.rootDir, "..")).toSorted()).toEqual(["image.json", "rootfs"])
+    expect(readdirSync(join(image.rootDir, "..")).toSorted()).toEqual(["access", "image.json", "rootfs"])
   })
 
   it("is asked for once, however many want it, and not again while its tag is remembered", async () => {
     const { reference, name } = await pushed()
     const store = await openStore()
-    const all = await Promise.all(Array.from({ length: 10 }, () => store.ensure(reference, null, never)))
+    const all = await Promise.all(Array.from({ length: 10 }, () => store.ensure(wanted(reference), never)))
     expect(new Set(all.map((image) => image.rootDir)).size).toBe(1)
     rmSync(join(registry.storage, "docker/registry/v2/repositories", name), { recursive: true })
-    expect(await store.ensure(reference, null, never)).toEqual(all[0])
+    expect(await store.ensure(wanted(reference), never)).toEqual(all[0])
   })
 
   it("needs no registry when its digest is known and it is in the store, after a restart too", async () => {
     const { reference, digest, name } = await pushed()
-    await (await openStore()).ensure(reference, null, never)
+    await (await openStore()).ensure(wanted(reference), never)
     rmSync(join(registry.storage, "docker/registry/v2/repositories", name), { recursive: true })
     const store = await openStore()
-    expect((await store.ensure(reference, digest, never)).digest).toBe(digest)
-    expect((await store.get(digest))?.digest).toBe(digest)
-    await expect(store.ensure(reference, null, never)).rejects.toMatchObject({ reason: { code: "image_not_found" } })
+    expect((await store.ensure(wanted(reference, digest), never)).digest).toBe(digest)
+    await expect(store.ensure(wanted(reference), never)).rejects.toMatchObject({ reason: { code: "image_not_found" } })
   })
 
   it("follows a moved tag when the memory of it has passed, while the pinned digest stays", async () => {
     const { reference, digest, name } = await pushed()
     const store = await openStore({ tagMemoMs: 0 })
-    await store.ensure(reference, null, never)
+    await store.ensure(wanted(reference), never)
     const second = makeImage(join(shared, name), "2", { cmd: ["other"] })
     await registry.push(join(shared, name), "2", `${name}:1`)
-    expect((await store.ensure(reference, null, never)).digest).toBe(second)
-    expect((await store.ensure(reference, digest, never)).digest).toBe(digest)
+    expect((await store.ensure(wanted(reference), never)).digest).toBe(second)
+    expect((await store.ensure(wanted(reference, digest), never)).digest).toBe(digest)
   })
 
   it("may have layers of zstd, and its digest is still the registry's", async () => {
@@ -103,7 +102,7 @@ describe("an image from a registry", () => {
     const reference = `${registry.host}/${name}:zstd`
     const raw = execFileSync("skopeo", ["inspect", "--raw", "--tls-verify=false", `docker://${reference}`])
     expect(raw.toString()).toContain("zstd")
-    const image = await (await openStore()).ensure(reference, null, never)
+    const image = await (await openStore()).ensure(wanted(reference), never)
     expect(image.digest).toBe(`sha256:${createHash("sha256").update(raw).digest("hex")}`)
     expect(existsSync(join(image.rootDir, "bin/busybox"))).toBe(true)
   })
@@ -111,7 +110,7 @@ describe("an image from a registry", () => {
   it("may be in Docker's format", async () => {
     const { name } = await pushed()
     await registry.push(join(shared, name), "1", `${name}:docker`, "--format", "v2s2")
-    const image = await (await openStore()).ensure(`${registry.host}/${name}:docker`, null, never)
+    const image = await (await openStore()).ensure(wanted(`${registry.host}/${name}:docker`), never)
     expect(image.config.cmd).toEqual(["sh"])
     const record: unknown = JSON.parse(readFileSync(join(image.rootDir, "../image.json"), "utf8"))
     expect(record).toMatchObject({ digest: image.digest, layout_digest: expect.not.stringMatching(image.digest) })
@@ -123,13 +122,13 @@ describe("an image from a registry", () => {
     makeImage(join(shared, name), "foreign", { architecture: "s390x", cmd: ["foreign"] })
     const digest = makeIndex(join(shared, name), "both", ["foreign", "native"])
     await registry.push(join(shared, name), "both", `${name}:both`, "--all")
-    const image = await (await openStore()).ensure(`${registry.host}/${name}:both`, null, never)
+    const image = await (await openStore()).ensure(wanted(`${registry.host}/${name}:both`), never)
     expect(image).toMatchObject({ digest, config: { cmd: ["native"] } })
   })
 
   it("can be a real Debian 12", async () => {
     const { reference } = await pushed({ layers: [readFileSync(debianRoot())] })
-    const image = await (await openStore()).ensure(reference, null, never)
+    const image = await (await openStore()).ensure(wanted(reference), never)
     expect(readFileSync(join(image.rootDir, "etc/debian_version"), "utf8")).toMatch(/^12\./)
     const devices = execFileSync("find", [image.rootDir, "-type", "c", "-o", "-type", "b"], { encoding: "utf8" })
     expect(devices).toBe("")
@@ -139,20 +138,20 @@ describe("an image from a registry", () => {
 describe("an image that the operator put on the node", () => {
   it("is named localhost, without a port, and never asked of a network", async () => {
     const digest = makeImage(join(shared, "tools/hello"), "latest")
-    const image = await (await openStore()).ensure("localhost/tools/hello", null, never)
+    const image = await (await openStore()).ensure(wanted("localhost/tools/hello"), never)
     expect(image.digest).toBe(digest)
   })
 
   it("is found again by digest when the tag has moved on", async () => {
     const digest = makeImage(join(shared, "moved"), "latest")
     const copy = makeImage(join(shared, "moved"), "other", { cmd: ["x"] })
-    const image = await (await openStore()).ensure("localhost/moved", copy, never)
+    const image = await (await openStore()).ensure(wanted("localhost/moved", copy), never)
     expect(image.digest).toBe(copy)
     expect(image.digest).not.toBe(digest)
   })
 
   it.each(["localhost/absent", "localhost/tools", "localhost/tools/hello:9"])("is not there: %s", async (reference) => {
-    await expect((await openStore()).ensure(reference, null, never)).rejects.toMatchObject({
+    await expect((await openStore()).ensure(wanted(reference), never)).rejects.toMatchObject({
       reason: { code: "image_not_found" },
     })
   })
@@ -165,7 +164,7 @@ describe("what an image brings along", () => {
       tarEntry({ path: "dev/disk", type: "4", device: [254, 0], mode: 0o666 }),
     )
     const { reference } = await pushed({ layers: [busyboxLayer(), device] })
-    const image = await (await openStore()).ensure(reference, null, never)
+    const image = await (await openStore()).ensure(wanted(reference), never)
     expect(existsSync(join(image.rootDir, "dev/disk"))).toBe(false)
   })
 
@@ -181,14 +180,16 @@ describe("what an image brings along", () => {
     ["an owner beyond the tenant's ids", tarArchive(tarEntry({ path: "x", uid: 65_536 }))],
   ])("is refused with %s, and nothing of it stays", async (_what, layer) => {
     const { reference } = await pushed({ layers: [layer] })
-    await expect((await openStore()).ensure(reference, null, never)).rejects.toMatchObject({ reason: { code: "image_refused" } })
+    await expect((await openStore()).ensure(wanted(reference), never)).rejects.toMatchObject({
+      reason: { code: "image_refused" },
+    })
     expect(contents()).toEqual([])
   })
 
   it("is refused when it is too large, before it is unpacked", async () => {
     const { reference } = await pushed({ layers: [tarArchive(tarEntry({ path: "zeros", data: Buffer.alloc(4_000_000) }))] })
     const store = await openStore({ limits: { ...SCAN_LIMITS, maxBytes: 3_000_000 } })
-    await expect(store.ensure(reference, null, never)).rejects.toMatchObject({
+    await expect(store.ensure(wanted(reference), never)).rejects.toMatchObject({
       reason: { code: "image_too_large" },
       retryable: false,
     })
@@ -197,7 +198,7 @@ describe("what an image brings along", () => {
 
   it("is refused for another architecture, by the image's own word or the index's", async () => {
     const { reference } = await pushed({ architecture: "s390x" })
-    await expect((await openStore()).ensure(reference, null, never)).rejects.toMatchObject({
+    await expect((await openStore()).ensure(wanted(reference), never)).rejects.toMatchObject({
       reason: { code: "image_wrong_architecture", message: expect.stringContaining("linux/s390x") },
     })
     const name = `image-${++number}`
@@ -205,7 +206,7 @@ describe("what an image brings along", () => {
     const digest = makeIndex(join(shared, name), "only", ["foreign"])
     await registry.push(join(shared, name), "only", `${name}:only`, "--all")
     for (const pinned of [null, digest])
-      await expect((await openStore()).ensure(`${registry.host}/${name}:only`, pinned, never)).rejects.toMatchObject({
+      await expect((await openStore()).ensure(wanted(`${registry.host}/${name}:only`, pinned), never)).rejects.toMatchObject({
         reason: { code: "image_wrong_architecture" },
       })
     expect(contents()).toEqual([])
@@ -215,7 +216,7 @@ describe("what an image brings along", () => {
 describe("the store after a crash", () => {
   it("deletes what was half made or half deleted, and a folder without a record", async () => {
     const { reference, digest } = await pushed()
-    await (await openStore()).ensure(reference, null, never)
+    await (await openStore()).ensure(wanted(reference), never)
     for (const name of [".new-1", ".old-2", `sha256-${"0".repeat(64)}`]) {
       mkdirSync(join(dir, "images", name, "rootfs"), { recursive: true })
       writeFileSync(join(dir, "images", name, "rootfs", "file"), "x")
@@ -231,11 +232,10 @@ describe("images that nobody needs", () => {
   it("are deleted, while those in use or held are kept", async () => {
     const [live, held, unused] = [await pushed({ cmd: ["a"] }), await pushed({ cmd: ["b"] }), await pushed({ cmd: ["c"] })]
     const store = await openStore({ collect: now })
-    for (const { reference } of [live, held, unused]) await store.ensure(reference, null, never)
+    for (const { reference } of [live, held, unused]) await store.ensure(wanted(reference), never)
     store.retain(held.digest, RUN)
     await store.collect(new Set([live.digest]))
     expect(contents().toSorted()).toEqual([live.digest, held.digest].map((digest) => digest.replace(":", "-")).toSorted())
-    expect(await store.get(unused.digest)).toBeNull()
     store.release(RUN)
     await store.collect(new Set())
     expect(contents()).toEqual([])
@@ -244,8 +244,8 @@ describe("images that nobody needs", () => {
   it("come back when they are asked for again", async () => {
     const { reference, digest } = await pushed()
     const store = await openStore({ collect: now })
-    await store.ensure(reference, null, never)
+    await store.ensure(wanted(reference), never)
     await store.collect(new Set())
-    expect((await store.ensure(reference, null, never)).digest).toBe(digest)
+    expect((await store.ensure(wanted(reference), never)).digest).toBe(digest)
   })
 })

@@ -35,7 +35,6 @@ export function busyboxStore(rootDir: string, config: Partial<ImageConfig> = {})
   return {
     holders,
     ensure: () => Promise.resolve(image),
-    get: () => Promise.resolve(image),
     retain: (_digest, holder) => void holders.add(holder),
     release: (holder) => void holders.delete(holder),
     collect: () => Promise.resolve(),

@@ -7,8 +7,21 @@ import { join } from "node:path"
 import { gunzipSync, zstdCompressSync } from "node:zlib"
 import { REF_NAME, parseConfig, parseIndex, parseManifest } from "../../node-bridge/image/manifest.ts"
 import type { Descriptor } from "../../node-bridge/image/manifest.ts"
+import type { WantedImage } from "../../node-bridge/runtime/ports.ts"
+import { formatId } from "../../schema/ids.ts"
 
 const quiet: ExecFileSyncOptions = { stdio: ["ignore", "ignore", "pipe"] }
+
+const TENANT = formatId("ten", 1, new Uint8Array(10))
+
+/** What a tenant without credentials asks a store for. */
+export const wanted = (reference: string, digest: string | null = null, more: Partial<WantedImage> = {}): WantedImage => ({
+  reference,
+  digest,
+  tenantId: TENANT,
+  credentials: null,
+  ...more,
+})
 
 const BUSYBOX = ["/usr/bin/busybox", "/bin/busybox"]
 /** What tests and examples call by name. */

@@ -40,7 +40,7 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
   const host = `127.0.0.1:${await freePort()}`
   const { login } = options
   if (login !== undefined) {
-    const script = "import crypt, sys; print(crypt.crypt(sys.argv[1], crypt.mksalt(crypt.METHOD_BLOWFISH)))"
+    const script = "import crypt, sys; print(crypt.crypt(sys.argv[1], crypt.mksalt(crypt.METHOD_BLOWFISH, rounds=16)))"
     const hash = execFileSync("python3", ["-W", "ignore", "-c", script, login.password], { encoding: "utf8" }).trim()
     writeFileSync(join(dir, "htpasswd"), `${login.name}:${hash}\n`)
   }

@@ -11,6 +11,7 @@ const SAID: readonly (readonly [code: string, retryable: boolean, output: string
   ],
   ["registry_timeout", true, 'msg="pinging container registry x: dial tcp 10.0.0.1:443: i/o timeout"'],
   ["image_not_found", false, 'msg="reading manifest 9 in 127.0.0.1:5000/app: manifest unknown: manifest unknown"'],
+  ["image_unauthorized", false, 'msg="reading manifest 1 in ghcr.example/app: denied: not for you"'],
   ["image_unauthorized", false, 'msg="reading manifest 1 in 127.0.0.1:5000/app: unauthorized: authentication required"'],
   [
     "image_unauthorized",
