@@ -14,7 +14,7 @@ import {
   SignalName,
   StopPolicy,
 } from "./container.ts"
-import { CellId, ContainerId, EventId, JoinTokenId, NodeId, RunId, TenantId, TokenId, WebhookId } from "./ids.ts"
+import { CellId, ContainerId, EventId, JoinTokenId, NodeId, RunId, TenantId, WebhookId } from "./ids.ts"
 import { ACTIONS, ALL_RUN_STATES, STATUSES } from "./lifecycle.ts"
 import { NodeCondition, NodeFacts } from "./node.ts"
 import { Exit, Reason, Timings } from "./protocol.ts"
@@ -276,30 +276,7 @@ export const Tenant = z
   .meta({ id: "Tenant" })
 export type Tenant = z.infer<typeof Tenant>
 
-export const TENANT_SCOPES = [
-  "containers:read", "containers:create", "containers:control", "containers:delete", "logs:read", "events:read",
-  "webhooks:write",
-] as const // prettier-ignore
-export const OPERATOR_SCOPE = "operator:admin"
-export type Scope = (typeof TENANT_SCOPES)[number] | typeof OPERATOR_SCOPE
-
-export const TokenCreate = z
-  .strictObject({
-    subject: z.string().min(1).max(128).default("automation"),
-    scopes: z
-      .array(z.enum(TENANT_SCOPES))
-      .min(1)
-      .default([...TENANT_SCOPES]),
-    expires_in_seconds: z
-      .int()
-      .min(60)
-      .max(90 * 86_400)
-      .default(86_400),
-  })
-  .meta({ id: "TokenCreate" })
-export const TokenAnswer = z
-  .object({ id: TokenId, access_token: z.string(), token_type: z.literal("Bearer"), expires_at: Time, scope: z.string() })
-  .meta({ id: "Token" })
+export { OPERATOR_SCOPE, type Scope, TENANT_SCOPES } from "./tokens.ts"
 
 /** The weights of the scorers (each scores in [0, 1]); the node with the greatest weighted sum takes the run. */
 const WEIGHT = z.number().min(0).max(10)

@@ -34,6 +34,13 @@ export const ImageReference = z
   .regex(IMAGE_REFERENCE, "must be an image reference such as registry.example/app:1 or app@sha256:…")
   .meta({ examples: ["registry.example/team/app:1.4", "localhost/hello:latest"] })
 
+/** A reference without tag and digest. */
+export const ImageRepository = z
+  .string()
+  .max(384)
+  .regex(new RegExp(`^(?:${DOMAIN}/)?${COMPONENT}(?:/${COMPONENT})*$`), "must be an image's name without a tag")
+  .meta({ examples: ["registry.example/team/app"] })
+
 export const ImageDigest = z.string().regex(/^sha256:[a-f0-9]{64}$/)
 
 /** Signals by name, as in signal(7); the real-time ones and those that cannot mean anything to a tenant are left out. */

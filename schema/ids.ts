@@ -27,6 +27,7 @@ export const TokenId = idSchema("tok", "TokenId")
 export const JoinTokenId = idSchema("jtk", "JoinTokenId")
 export const RequestId = idSchema("req", "RequestId")
 export const WebhookId = idSchema("whk", "WebhookId")
+export const TrustId = idSchema("tru", "TrustId")
 
 export type TenantId = z.infer<typeof TenantId>
 export type ContainerId = z.infer<typeof ContainerId>
@@ -38,6 +39,7 @@ export type TokenId = z.infer<typeof TokenId>
 export type JoinTokenId = z.infer<typeof JoinTokenId>
 export type RequestId = z.infer<typeof RequestId>
 export type WebhookId = z.infer<typeof WebhookId>
+export type TrustId = z.infer<typeof TrustId>
 
 const KINDS = {
   ten: TenantId,
@@ -50,6 +52,7 @@ const KINDS = {
   jtk: JoinTokenId,
   req: RequestId,
   whk: WebhookId,
+  tru: TrustId,
 } as const
 
 export type IdPrefix = keyof typeof KINDS

@@ -53,12 +53,47 @@ export const joinTokens = sqliteTable("join_tokens", {
   node_id: text("node_id"),
 })
 
-/** Public halves of the keys that signed tokens which are still valid: after a rotation the old one is found here. */
+/**
+ * Keys that sign the platform's tokens, or signed some that are still valid. The private half of one that was made here is kept
+ * sealed under SIGNING_KEY, and only until another took over.
+ */
 export const signingKeys = sqliteTable("signing_keys", {
   kid: text("kid").primaryKey(),
   x: text("x").notNull(),
   /** When the last token that it signed expires. */
   last_expiry_ms: integer("last_expiry_ms").notNull(),
+  /** Null: of SIGNING_KEY itself, or past signing. */
+  sealed: text("sealed"),
+  /** It is published before it signs, so that nobody meets a token whose key they have not heard of. */
+  signs_from_ms: integer("signs_from_ms"),
+  /** An operator took it out: nothing that it signed is valid, and it is never taken up again. */
+  distrusted_at_ms: integer("distrusted_at_ms"),
+})
+
+/** Issuers whose tokens a tenant takes in exchange for its own. In the directory because an exchange names nothing but the trust. */
+export const trusts = sqliteTable(
+  "trusts",
+  {
+    id: text("id").primaryKey(),
+    tenant_id: text("tenant_id").notNull(),
+    name: text("name").notNull(),
+    issuer: text("issuer").notNull(),
+    audience: text("audience").notNull(),
+    /** JSON of `ClaimCondition[]`. */
+    conditions: text("conditions").notNull(),
+    /** JSON of scopes, and of `AuthorizationDetails` or null: what its tokens are worth. */
+    scopes: text("scopes").notNull(),
+    details: text("details").notNull(),
+    max_lifetime_seconds: integer("max_lifetime_seconds").notNull(),
+    created_at_ms: integer("created_at_ms").notNull(),
+  },
+  (table) => [index("trusts_tenant").on(table.tenant_id, table.id)],
+)
+
+/** Operators' tokens that were revoked, until they would have expired. Those of a tenant are its TenantObject's. */
+export const revokedTokens = sqliteTable("revoked_tokens", {
+  id: text("id").primaryKey(),
+  until_ms: integer("until_ms").notNull(),
 })
 
 /** First answers of operators' and nodes' mutating calls, and of tenants'; those about containers are kept by the TenantObject. */

@@ -7,10 +7,11 @@ import { index, integer, primaryKey, real, sqliteTable, text, uniqueIndex } from
 import type { Container, EventData, EventType, Policy, Quota } from "../api.ts"
 import type { ContainerSpec, Network } from "../container.ts"
 import type { Feature } from "../features.ts"
-import type { CellId, ContainerId, EventId, NodeId, RunId, TenantId, WebhookId } from "../ids.ts"
+import type { CellId, ContainerId, EventId, NodeId, RunId, TenantId, TokenId, TrustId, WebhookId } from "../ids.ts"
 import type { Desired, RunState, Status } from "../lifecycle.ts"
 import type { Exit, NoticeKind, Reason, Timings } from "../protocol.ts"
 import type { DeliveryState } from "../webhooks.ts"
+import type { AuthorizationDetails, TenantScope } from "../tokens.ts"
 import { json } from "./columns.ts"
 
 /** One row, from `configure`. */
@@ -254,3 +255,41 @@ export const replays = sqliteTable("replays", {
   seq: integer().notNull(),
   until_seq: integer().notNull(),
 })
+
+/** Tokens issued for this tenant, as its owner sees them. The tokens themselves are kept nowhere. Written by `tokens.ts`. */
+export const tokens = sqliteTable(
+  "tokens",
+  {
+    id: text().$type<TokenId>().primaryKey(),
+    name: text().notNull(),
+    scopes: json<TenantScope[]>("scopes").notNull(),
+    details: json<AuthorizationDetails | null>("details"),
+    /** What it was made from, the nearest first: tokens, and at the end perhaps a trust. */
+    chain: json<(TokenId | TrustId)[]>("chain").notNull(),
+    created_at_ms: integer().notNull(),
+    expires_at_ms: integer().notNull(),
+    /** Coarse: written at most once an hour. */
+    last_used_at_ms: integer(),
+    revoked_at_ms: integer(),
+  },
+  (table) => [index("tokens_expiry").on(table.expires_at_ms)],
+)
+
+/** Tokens and trusts that were revoked, for as long as something made from them could still be valid. */
+export const revocations = sqliteTable("revocations", {
+  id: text().$type<TokenId | TrustId>().primaryKey(),
+  until_ms: integer().notNull(),
+})
+
+/** DPoP proofs (RFC 9449) that were shown, for as long as they could be shown again. */
+export const proofs = sqliteTable(
+  "proofs",
+  {
+    /** SHA-256 of the key's thumbprint and the proof's `jti`. */
+    id: text().primaryKey(),
+    /** One request may ask the object several things; its proof counts once. */
+    request_id: text().notNull(),
+    until_ms: integer().notNull(),
+  },
+  (table) => [index("proofs_until").on(table.until_ms)],
+)

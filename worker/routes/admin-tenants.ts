@@ -1,17 +1,9 @@
 /** Tenants, as operators make and find them. */
 import { z } from "zod"
-import {
-  OPERATOR_SCOPE,
-  page,
-  PageQuery,
-  Tenant,
-  TenantCreate,
-  TenantUpdate,
-  TokenAnswer,
-  TokenCreate,
-} from "../../schema/api.ts"
+import { OPERATOR_SCOPE, page, PageQuery, Tenant, TenantCreate, TENANT_SCOPES, TenantUpdate } from "../../schema/api.ts"
 import { AppError } from "../../schema/errors.ts"
 import { TenantId } from "../../schema/ids.ts"
+import { MintedToken, TenantTokenCreate } from "../../schema/tokens.ts"
 import { pageOf, parseCursor } from "../cursors.ts"
 import type { TenantRow } from "../directory.ts"
 import { tenant, TENANT_ID, TOKEN_ID } from "../examples.ts"
@@ -134,17 +126,18 @@ export const mintTenantToken = operation({
   summary: "Mint a tenant's token",
   description: "An access token (RFC 9068) for this tenant with these scopes. It is shown once and works until it expires.",
   params: TenantPath,
-  body: TokenCreate,
+  body: TenantTokenCreate,
   answer: {
     status: 201,
     description: "The token.",
-    schema: TokenAnswer,
+    schema: MintedToken,
     example: {
       id: TOKEN_ID,
       access_token: "eyJhbGciOiJFZERTQSIsInR5cCI6ImF0K2p3dCJ9.…",
       token_type: "Bearer",
       expires_at: "2026-11-24T18:30:00.000Z",
       scope: "containers:read logs:read",
+      authorization_details: null,
     },
   },
   errors: ["not_found"],
@@ -158,9 +151,13 @@ export const mintTenantToken = operation({
     const id = ids.make("tok")
     const issuedAtMs = clock.now()
     const expiresAtMs = issuedAtMs + body.expires_in_seconds * 1000
-    const scopes = [...new Set(body.scopes)]
+    const scopes = body.scopes ?? TENANT_SCOPES
     const access_token = await keyring.sign({ subject: body.subject, tenant: row.id, token: id, scopes, issuedAtMs, expiresAtMs })
     const expires_at = new Date(expiresAtMs).toISOString()
-    return { status: 201, body: { id, access_token, token_type: "Bearer" as const, expires_at, scope: scopes.join(" ") } }
+    const scope = scopes.join(" ")
+    return {
+      status: 201,
+      body: { id, access_token, token_type: "Bearer" as const, expires_at, scope, authorization_details: null },
+    }
   },
 })
