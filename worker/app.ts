@@ -23,10 +23,12 @@ import { enrollNode } from "./routes/enroll-node.ts"
 import { getContainer } from "./routes/get-container.ts"
 import { listContainers } from "./routes/list-containers.ts"
 import { listEvents } from "./routes/list-events.ts"
+import { cordonNode, drainNode, uncordonNode, updateNode } from "./routes/node-standing.ts"
 import { health, jwks } from "./routes/platform.ts"
 import { removeContainer } from "./routes/remove-container.ts"
 import { updateContainer } from "./routes/update-container.ts"
 import { waitContainer } from "./routes/wait-container.ts"
+import { webhookOperations } from "./routes/webhooks.ts"
 
 export const OPERATIONS: readonly Operation[] = [
   createContainer,
@@ -39,6 +41,7 @@ export const OPERATIONS: readonly Operation[] = [
   containerLogs,
   containerIsolation,
   listEvents,
+  ...webhookOperations,
   createTenant,
   listTenants,
   getTenant,
@@ -46,6 +49,10 @@ export const OPERATIONS: readonly Operation[] = [
   mintTenantToken,
   listNodes,
   getNode,
+  updateNode,
+  cordonNode,
+  uncordonNode,
+  drainNode,
   forgetNode,
   createJoinToken,
   enrollNode,

@@ -2,6 +2,7 @@
 import type { z } from "zod"
 import type { Container, Event, NodeView, Tenant } from "../schema/api.ts"
 import type { Isolation } from "../schema/isolation.ts"
+import type { Delivery, Webhook } from "../schema/webhooks.ts"
 
 export const CONTAINER_ID = "ctr_01kaz3v8q0f1x8t1m5y7c2d9e4"
 export const TENANT_ID = "ten_01kaz3v8q0f1x8t1m5y7c2d9e4"
@@ -10,7 +11,7 @@ export const CELL_ID = "cel_01kaz3v8q0f1x8t1m5y7c2d9e4"
 export const TOKEN_ID = "tok_01kaz3v8q0f1x8t1m5y7c2d9e4"
 export const JOIN_TOKEN_ID = "jtk_01kaz3v8q0f1x8t1m5y7c2d9e4"
 const RUN_ID = "run_01kaz3v8q0f1x8t1m5y7c2d9e4"
-const EVENT_ID = "evt_01kaz3v8q0f1x8t1m5y7c2d9e4"
+export const EVENT_ID = "evt_01kaz3v8q0f1x8t1m5y7c2d9e4"
 const DIGEST = `sha256:${"5f".repeat(32)}`
 
 export const container: z.input<typeof Container> = {
@@ -78,7 +79,31 @@ export const event: z.input<typeof Event> = {
   container_name: "web-1",
   run_id: RUN_ID,
   data: { image_digest: DIGEST, attempt: 1 },
-  cursor: EVENT_ID,
+  cursor: "0000000000001207",
+}
+
+export const WEBHOOK_ID = "whk_01kaz3v8q0f1x8t1m5y7c2d9e4"
+export const webhook: z.input<typeof Webhook> = {
+  id: WEBHOOK_ID,
+  url: "https://hooks.example.com/berth",
+  types: ["container.exited", "container.lost"],
+  labels: { app: "web" },
+  description: "",
+  enabled: true,
+  disabled_reason: null,
+  public_key: "whpk_MCowBQYDK2VwAyEAZ1QZ0e1v9Qe4a1mZb0l0qg==",
+  failing_since: null,
+  last_success_at: "2026-11-23T18:30:01.460Z",
+  created_at: "2026-11-23T18:29:30.000Z",
+}
+
+export const delivery: z.input<typeof Delivery> = {
+  event_id: EVENT_ID,
+  type: "container.exited",
+  state: "delivered",
+  next_attempt_at: null,
+  attempts: [{ at: "2026-11-23T18:30:01.425Z", status_code: 204, error: null, latency_ms: 35, answer: "" }],
+  cursor: "0000000000001207",
 }
 
 export const tenant: z.input<typeof Tenant> = {

@@ -13,6 +13,7 @@ import { IDEMPOTENCY_HEADER } from "./middleware/idempotency.ts"
 import { APPLIED_HEADER, PREFER_HEADER } from "./middleware/prefer.ts"
 import type { Operation } from "./operation.ts"
 import { isScope, TAGS } from "./operation.ts"
+import { webhookMessages } from "./webhook-messages.ts"
 
 /** Rises with each change of the API that a client can see. */
 const API_VERSION = "0.1.0"
@@ -190,6 +191,7 @@ export function apiDocument(app: OpenAPIHono<AppEnv>, url: string): ApiDocument 
     bearerFormat: "JWT",
     description: "A JWT that the node signed with its own key, valid for a minute at most.",
   })
+  for (const message of webhookMessages()) app.openAPIRegistry.registerWebhook(message)
   const document = app.getOpenAPI31Document({
     openapi: "3.1.0",
     info: {

@@ -13,6 +13,12 @@ export interface Env {
   readonly ISSUER: string
   /** Private Ed25519 JWK with `kid`, as JSON: a secret. It signs the tokens that this platform issues. */
   readonly SIGNING_KEY: string
+  /** 32 random bytes, base64url: a secret. Under it are sealed the secrets that tenants entrust to the platform. */
+  readonly SECRETS_KEY: string
+  /** Address ranges that webhooks may lead to though they are not public, such as `127.0.0.1/32`; none by default. */
+  readonly WEBHOOK_ALLOW?: string
+  /** Where webhooks go out, where the platform judges the addresses that names resolve to by a network of its own. */
+  readonly WEBHOOK_NETWORK?: { fetch(url: string, init: RequestInit): Promise<Response> }
 }
 
 export interface Clock {
@@ -29,6 +35,9 @@ export const systemIds = (clock: Clock): Ids => ({
 
 /** Below 2^31: where an object begins to count what must not be taken for what another life of it counted. */
 export const randomNumber = (): number => (crypto.getRandomValues(new Uint32Array(1))[0] ?? 0) >>> 1
+
+/** In [0, 1), for what is to be spread and not to be secret. */
+export const randomFraction = (): number => (crypto.getRandomValues(new Uint32Array(1))[0] ?? 0) / 2 ** 32
 
 /** The other objects, by id. */
 export interface Peers {

@@ -9,12 +9,15 @@ import type {
 import type {
   ContainerBatch, ContainerCreate, ContainerUpdate, Labels, PlacementWish, Resources, SignalName,
 } from "../../schema/container.ts" // prettier-ignore
-import type { CellId, NodeId, RunId, TenantId } from "../../schema/ids.ts"
+import type { CellId, EventId, NodeId, RunId, TenantId, WebhookId } from "../../schema/ids.ts"
 import type { Profile } from "../../schema/container.ts"
 import type { Status } from "../../schema/lifecycle.ts"
 import type { Feature } from "../../schema/features.ts"
 import type { Capacity, Device, NodeCondition, NodeFacts, ProfileOffer } from "../../schema/node.ts"
 import type { Assignment, Command, LogOptions, Notice, Observation, Reason } from "../../schema/protocol.ts"
+import type {
+  Delivery, DeliveryState, Webhook, WebhookCreate, WebhookReplay, WebhookSecret, WebhookUpdate,
+} from "../../schema/webhooks.ts" // prettier-ignore
 import type { z } from "zod"
 
 type Labels_ = z.infer<typeof Labels>
@@ -72,6 +75,12 @@ export interface EventsRequest {
   readonly limit: number
 }
 
+export interface DeliveriesRequest {
+  readonly cursor: string | null
+  readonly state: DeliveryState | null
+  readonly limit: number
+}
+
 export interface TenantRpc {
   /** Makes the tenant, or changes its settings. Every other method answers `not_found` before it. */
   configure(config: TenantConfig): Promise<void>
@@ -98,6 +107,18 @@ export interface TenantRpc {
   listEvents(request: EventsRequest): Promise<Page<Event>>
   /** NDJSON of events as they happen, from `after`; ends when the reader cancels. */
   followEvents(request: EventsRequest): Promise<ReadableStream<Uint8Array>>
+
+  /** Idempotent by the id, which the caller makes. */
+  createWebhook(id: WebhookId, create: WebhookCreate): Promise<WebhookSecret>
+  listWebhooks(): Promise<Page<Webhook>>
+  getWebhook(id: WebhookId): Promise<Webhook>
+  updateWebhook(id: WebhookId, update: WebhookUpdate): Promise<Webhook>
+  removeWebhook(id: WebhookId): Promise<void>
+  rotateWebhookSecret(id: WebhookId, overlapSeconds: number): Promise<WebhookSecret>
+  /** Writes an event that goes to this endpoint alone. */
+  testWebhook(id: WebhookId): Promise<{ event_id: EventId }>
+  listDeliveries(id: WebhookId, request: DeliveriesRequest): Promise<Page<Delivery>>
+  replayWebhook(id: WebhookId, replay: WebhookReplay): Promise<{ after: string; until: string }>
 
   /**
    * From a NodeObject. Observations that are not news are ignored; throws only when it could not store them. `unknown` are
