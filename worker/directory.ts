@@ -95,6 +95,9 @@ export function openDirectory(database: D1Database) {
       if (!row) throw new AppError("not_found", "There is no tenant with this id.")
       return tenantOf(row)
     },
+    async hasTenant(id: TenantId): Promise<boolean> {
+      return (await db.select({ id: tenants.id }).from(tenants).where(eq(tenants.id, id)).get()) !== undefined
+    },
     async tenants(after: string, limit: number): Promise<TenantRow[]> {
       const rows = await db.select().from(tenants).where(gt(tenants.id, after)).orderBy(asc(tenants.id)).limit(limit)
       return rows.map(tenantOf)
@@ -178,6 +181,14 @@ export function openDirectory(database: D1Database) {
       const wanted = and(gt(nodes.id, after), isNull(nodes.forgotten_at_ms))
       const rows = await db.select().from(nodes).where(wanted).orderBy(asc(nodes.id)).limit(limit)
       return rows.map(nodeOf)
+    },
+    /** Whether there is such a cell. */
+    async hasCell(id: CellId): Promise<boolean> {
+      return (await db.select({ id: cells.id }).from(cells).where(eq(cells.id, id)).get()) !== undefined
+    },
+    /** Which cell its NodeObject says that it is in. */
+    async moveNode(id: NodeId, cellId: CellId): Promise<void> {
+      await db.update(nodes).set({ cell_id: cellId }).where(eq(nodes.id, id))
     },
     async forgetNode(id: NodeId, nowMs: number): Promise<void> {
       await db

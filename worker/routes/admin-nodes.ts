@@ -12,16 +12,32 @@ import { sha256Hex } from "../hash.ts"
 import { nodeViews } from "../node-view.ts"
 import { operation } from "../operation.ts"
 
-const NodePath = z.object({ id: NodeId.meta({ examples: [NODE_ID] }) })
+export const NodePath = z.object({ id: NodeId.meta({ examples: [NODE_ID] }) })
 
 /** Each node of a page is asked for its status, so pages stay short. */
 const MAX_NODE_PAGE = 100
 const JOIN_TOKEN_BYTES = 32
 
+const noSuchNode = () => new AppError("not_found", "There is no node with this id.")
+
 async function rowOf(c: AppContext, id: string): Promise<NodeRow> {
   const row = await c.var.services.directory.node(id)
-  if (!row) throw new AppError("not_found", "There is no node with this id.")
+  if (!row) throw noSuchNode()
   return row
+}
+
+/** One that is not forgotten. @throws AppError `not_found`. */
+export async function knownNode(c: AppContext, id: string): Promise<NodeRow> {
+  const row = await rowOf(c, id)
+  if (row.forgotten) throw noSuchNode()
+  return row
+}
+
+/** As it is now. @throws AppError `not_found`. */
+export async function viewOfNode(c: AppContext, id: string): Promise<NodeView> {
+  const [view] = await nodeViews(c.var.services, [await knownNode(c, id)])
+  if (!view) throw noSuchNode()
+  return view
 }
 
 export const listNodes = operation({
@@ -55,17 +71,14 @@ export const getNode = operation({
   tag: "Operators",
   access: OPERATOR_SCOPE,
   summary: "Read a node",
-  description: "What the host says of itself, whether it is connected, and what is reserved on it.",
+  description:
+    "What the host says of itself and finds wrong with itself, whether it is connected, what is reserved on it, and how far " +
+    "emptying it has come.",
   params: NodePath,
   answer: { status: 200, description: "The node.", schema: NodeView, example: node },
   errors: ["not_found"],
   example: { params: { id: NODE_ID } },
-  async handle(c, { params }) {
-    const row = await rowOf(c, params.id)
-    const [view] = row.forgotten ? [] : await nodeViews(c.var.services, [row])
-    if (!view) throw new AppError("not_found", "There is no node with this id.")
-    return { status: 200, body: view }
-  },
+  handle: async (c, { params }) => ({ status: 200, body: await viewOfNode(c, params.id) }),
 })
 
 export const forgetNode = operation({
