@@ -36,7 +36,7 @@ const TOLD: Record<EventType, Told> = {
     "A step took too long, and the run is replaced.",
     { reason: reason("deadline_passed", "Preparing took longer than 600 seconds."), attempt: 1 },
   ],
-  "container.updated": ["A running container's settings were changed.", { network: { mode: "nat", egress: "open" } }],
+  "container.updated": ["A running container's settings were changed.", { network: { egress: "open" } }],
   "container.gave_up": [
     "It was tried so often in vain that nothing more is tried.",
     { reason: reason("gave_up", "Five runs in a row never came to run."), attempt: 5 },

@@ -27,12 +27,17 @@ export function refusedDestination(text: string, allowed: readonly string[]): st
   const exempt =
     address === undefined ? host === "localhost" && isAllowed(ipaddr.parse("127.0.0.1"), allowed) : isAllowed(address, allowed)
   if (exempt) return undefined
-  if (address !== undefined && address.range() !== "unicast")
-    return `leads to ${address.toString()}, which is not a public address`
+  if (address !== undefined && !isPublic(address)) return `leads to ${address.toString()}, which is not a public address`
   if (address === undefined && (LOCAL_NAMES.test(host) || !host.includes(".")))
     return `leads to ${host}, which is not a public name`
   return protocol === "https:" ? undefined : "must be https"
 }
+
+/** Of IPv6, only 2000::/3 has been given out (IANA); what lies outside, such as `::127.0.0.1`, may be led back to the host. */
+const GLOBAL_UNICAST = ipaddr.parseCIDR("2000::/3")
+
+const isPublic = (address: ipaddr.IPv4 | ipaddr.IPv6) =>
+  address.range() === "unicast" && (address.kind() === "ipv4" || address.match(GLOBAL_UNICAST))
 
 const isAllowed = (address: ipaddr.IPv4 | ipaddr.IPv6, allowed: readonly string[]) =>
   allowed.some((range) => {
