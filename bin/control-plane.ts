@@ -12,6 +12,7 @@ import type { JWK } from "jose"
 import { Log, LogLevel, Miniflare } from "miniflare"
 import { parse } from "smol-toml"
 import { z } from "zod"
+import { parseRanges } from "../durable/tenant/webhooks/destination.ts"
 
 const ROOT = join(import.meta.dirname, "..")
 /** The package is CommonJS with the path of its binary as `default`, which bundlers and Node import in different ways. */
@@ -27,6 +28,9 @@ const WranglerConfig = z.object({
   d1_databases: z.array(z.object({ binding: z.string(), migrations_dir: z.string() })),
 })
 
+/** What webhooks of the embedded platform may lead to: a receiver on the same machine is how one is tried. */
+export const WEBHOOK_ALLOW = "127.0.0.1/32"
+
 export interface ControlPlane {
   readonly url: string
   /** What its tokens name as `iss` and `aud`. */
@@ -39,8 +43,14 @@ export interface ControlPlaneOptions {
   readonly state: string
   readonly port: number
   readonly signingKey: JWK
+  /** Seals what tenants entrust to the platform: 32 bytes, base64url. */
+  readonly secretsKey: string
+  /** Address ranges that webhooks may lead to though they are not public; by default the loopback address of this machine. */
+  readonly webhookAllow?: string
   /** Keeps the issuer's name: nodes and tokens hold on to it, so it must not follow the port of the day. */
   readonly issuerFile: string
+  /** Serves this module instead, which exports the same objects: for benches that drive one of them by itself. */
+  readonly main?: string
   /** A line that workerd or the worker printed. */
   readonly onLog?: (line: string) => void
 }
@@ -48,9 +58,10 @@ export interface ControlPlaneOptions {
 /** Serves the control plane on a loopback port (0 picks a free one) and brings the directory's schema up to date. */
 export async function startControlPlane(options: ControlPlaneOptions): Promise<ControlPlane> {
   const config = WranglerConfig.parse(parse(await readFile(join(ROOT, "wrangler.toml"), "utf8")))
-  const script = await bundle(join(ROOT, config.main))
+  const script = await bundle(options.main ?? join(ROOT, config.main))
   const port = options.port === 0 ? await freePort() : options.port
   const url = `http://127.0.0.1:${port}`
+  const webhookAllow = parseRanges(options.webhookAllow ?? WEBHOOK_ALLOW)
   const issuer = await issuerIn(options.issuerFile, url)
   process.env.BERTH_WORKERD = workerdBinary
   process.env.MINIFLARE_WORKERD_PATH = join(import.meta.dirname, "workerd-tied")
@@ -89,6 +100,10 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
             ),
             ISSUER: { type: "text", value: issuer },
             SIGNING_KEY: { type: "text", value: JSON.stringify(options.signingKey) },
+            SECRETS_KEY: { type: "text", value: options.secretsKey },
+            WEBHOOK_ALLOW: { type: "text", value: webhookAllow.join(",") },
+            // Here `fetch` would reach this machine and its network; this binding judges each address that a name resolves to.
+            WEBHOOK_NETWORK: { type: "network", allow: ["public", ...webhookAllow] },
           },
         },
         dev: {

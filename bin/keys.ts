@@ -13,14 +13,23 @@ export async function makeSigningKey(): Promise<JWK> {
 }
 
 /** Reads the signing key of a state folder, making it (mode 0600) when there is none. */
-export async function signingKeyIn(file: string): Promise<JWK> {
+export const signingKeyIn = async (file: string): Promise<JWK> =>
+  JSON.parse(await keptIn(file, async () => JSON.stringify(await makeSigningKey()))) as JWK
+
+/** Makes the secret under which the platform seals others' secrets: 32 random bytes, base64url. */
+export const makeSecretsKey = (): string => randomBytes(32).toString("base64url")
+
+/** Reads the secrets key of a state folder, making it (mode 0600) when there is none. */
+export const secretsKeyIn = (file: string): Promise<string> => keptIn(file, async () => makeSecretsKey())
+
+async function keptIn(file: string, make: () => Promise<string>): Promise<string> {
   try {
-    return JSON.parse(await readFile(file, "utf8")) as JWK
+    return (await readFile(file, "utf8")).trim()
   } catch (error) {
     if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error
-    const key = await makeSigningKey()
-    await writeFile(file, JSON.stringify(key), { mode: 0o600, flag: "wx" })
-    return key
+    const made = await make()
+    await writeFile(file, made, { mode: 0o600, flag: "wx" })
+    return made
   }
 }
 

@@ -7,8 +7,8 @@ import { join, resolve } from "node:path"
 import type { Tenant } from "../schema/api.ts"
 import { type BridgeProcess, startBridge } from "./bridge-process.ts"
 import { type Client, clientOf } from "./client.ts"
-import { type ControlPlane, startControlPlane } from "./control-plane.ts"
-import { signingKeyIn, signOperatorToken } from "./keys.ts"
+import { type ControlPlane, startControlPlane, WEBHOOK_ALLOW } from "./control-plane.ts"
+import { secretsKeyIn, signingKeyIn, signOperatorToken } from "./keys.ts"
 import { lockState } from "./state-lock.ts"
 
 const TOKEN_SECONDS = 90 * 86_400
@@ -18,6 +18,8 @@ export interface PlatformOptions {
   readonly state: string
   readonly port: number
   readonly runtime: "crun" | "runc"
+  /** Beside public addresses; see `ControlPlaneOptions`. */
+  readonly webhookAllow?: string
   readonly bridgeArgs?: readonly string[]
   readonly bridgeEnv?: Readonly<Record<string, string>>
   /** Told as each part stands. */
@@ -42,6 +44,7 @@ export interface Platform {
 export const layoutOf = (state: string) => ({
   lock: join(state, "lock"),
   signingKey: join(state, "signing-key.json"),
+  secretsKey: join(state, "secrets-key"),
   issuer: join(state, "issuer"),
   controlPlane: join(state, "control-plane"),
   node: join(state, "node"),
@@ -70,11 +73,14 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
       state: paths.controlPlane,
       port: options.port,
       signingKey,
+      secretsKey: await secretsKeyIn(paths.secretsKey),
       issuerFile: paths.issuer,
+      ...(options.webhookAllow !== undefined && { webhookAllow: options.webhookAllow }),
       onLog: options.onLog,
     })
     const { url, issuer } = controlPlane
-    options.onStep?.("control plane", url)
+    const webhookAllow = options.webhookAllow ?? WEBHOOK_ALLOW
+    options.onStep?.("control plane", webhookAllow === "" ? url : `${url} (webhooks may lead to ${webhookAllow})`)
 
     const operatorToken = await signOperatorToken(signingKey, issuer, "operator", TOKEN_SECONDS)
     const operator = clientOf(url, operatorToken)

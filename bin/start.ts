@@ -1,8 +1,10 @@
 /** `npm start`: brings the platform up on this machine, runs a first container and shows what became of it, then stays. */
 import { rm } from "node:fs/promises"
 import { parseArgs } from "node:util"
+import { WEBHOOK_ALLOW } from "./control-plane.ts"
 import { checkMachine, Fault } from "./faults.ts"
 import { makeHelloImage } from "./hello-image.ts"
+import { parseRanges } from "../durable/tenant/webhooks/destination.ts"
 import { layoutOf, startPlatform } from "./platform.ts"
 import { Screen } from "./screen.ts"
 import { firstContainer } from "./first-container.ts"
@@ -17,6 +19,7 @@ Starts Berth on this machine (control plane and node), runs a first container an
   --state DIR          where everything is kept (default .berth)
   --reset              first stop what still runs from that folder, and delete it
   --runtime crun|runc  what runs the containers (default crun)
+  --webhook-allow A,B  address ranges that webhooks may lead to beside public ones (default 127.0.0.1/32; "" for none)
   --verbose            show the log of the node and the control plane
   --help               this text
 `
@@ -32,6 +35,7 @@ async function main(): Promise<number> {
   if (values.runtime !== "crun" && values.runtime !== "runc")
     throw new Fault(`--runtime takes crun or runc, not “${values.runtime}”.`)
   const runtime = values.runtime
+  checkRanges(values["webhook-allow"])
   const screen = new Screen(process.stdout, values.verbose)
 
   await checkMachine(values.state, port)
@@ -44,6 +48,7 @@ async function main(): Promise<number> {
     state: values.state,
     port,
     runtime,
+    webhookAllow: values["webhook-allow"],
     onStep: (step, detail) => screen.done(step, detail),
     onLog: (line) => screen.log(line),
   })
@@ -69,12 +74,21 @@ function readArguments() {
         state: { type: "string", default: ".berth" },
         reset: { type: "boolean", default: false },
         runtime: { type: "string", default: "crun" },
+        "webhook-allow": { type: "string", default: WEBHOOK_ALLOW },
         verbose: { type: "boolean", default: false },
         help: { type: "boolean", default: false },
       },
     })
   } catch (error) {
     throw new Fault(`${error instanceof Error ? error.message : String(error)}\n\n${HELP}`)
+  }
+}
+
+function checkRanges(text: string): void {
+  try {
+    parseRanges(text)
+  } catch (error) {
+    throw new Fault(`--webhook-allow: ${error instanceof Error ? error.message : String(error)}`)
   }
 }
 

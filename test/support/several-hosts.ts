@@ -4,19 +4,21 @@ import { join } from "node:path"
 import { type BridgeProcess, startBridge } from "../../bin/bridge-process.ts"
 import { type Client, clientOf } from "../../bin/client.ts"
 import { type ControlPlane, startControlPlane } from "../../bin/control-plane.ts"
-import { signingKeyIn, signOperatorToken } from "../../bin/keys.ts"
+import { makeSecretsKey, signingKeyIn, signOperatorToken } from "../../bin/keys.ts"
 import { layoutOf } from "../../bin/platform.ts"
+import type { NodeId } from "../../schema/ids.ts"
+import { hostPaths } from "../../node-bridge/runtime/paths.ts"
 import { type HostNamespace, openHost } from "./host-namespaces.ts"
 
 const TOKEN_SECONDS = 3600
 
 export interface OwnHost {
   readonly name: string
-  readonly nodeId: string
+  readonly nodeId: NodeId
   readonly network: HostNamespace
   readonly bridge: BridgeProcess
-  /** The bridge's state, as the path is on that host. */
-  readonly state: string
+  /** Holds a folder for each run of which anything is left, as a path that we can read. */
+  readonly runFolder: string
 }
 
 export interface SeveralHosts {
@@ -54,6 +56,7 @@ export async function openSeveralHosts(options: SeveralHostsOptions): Promise<Se
       state: paths.controlPlane,
       port: 0,
       signingKey,
+      secretsKey: makeSecretsKey(),
       issuerFile: paths.issuer,
       onLog: (line) => onLog?.("control plane", line),
     })
@@ -89,10 +92,10 @@ export async function openSeveralHosts(options: SeveralHostsOptions): Promise<Se
       bridges.push(bridge)
       await bridge.ready
       await rm(joinTokenFile)
-      const { items } = await operator.get<{ items: { id: string; hostname: string }[] }>("/v1/admin/nodes")
+      const { items } = await operator.get<{ items: { id: NodeId; hostname: string }[] }>("/v1/admin/nodes")
       const nodeId = items.find(({ hostname }) => hostname === name)?.id
       if (nodeId === undefined) throw new Error(`${name} is not among the nodes`)
-      hosts.push({ name, nodeId, network, bridge, state })
+      hosts.push({ name, nodeId, network, bridge, runFolder: join(`/proc/${network.pid}/root`, hostPaths(state).runsDir) })
     }
     return { url, operator, images: paths.images, hosts, stop: () => stop("drain") }
   } catch (error) {

@@ -7,6 +7,7 @@ declare namespace Cloudflare {
     readonly DIRECTORY: D1Database
     readonly ISSUER: string
     readonly SIGNING_KEY: string
+    readonly SECRETS_KEY: string
     readonly DIRECTORY_MIGRATIONS: import("cloudflare:test").D1Migration[]
   }
   interface GlobalProps {
