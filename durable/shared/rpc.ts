@@ -99,8 +99,8 @@ export interface TenantRpc {
   /** Changes what can be changed while it runs. */
   updateContainer(call: Call, ref: string, update: ContainerUpdate): Promise<Answer<Container>>
   act(call: Call, ref: string, action: ContainerAction, holdMs?: number): Promise<Answer<Container>>
-  /** Answers as soon as the status is reached, or with `reached: false` at the timeout. */
-  wait(ref: string, request: WaitRequest): Promise<{ reached: boolean; container: Container }>
+  /** Answers as soon as the status is reached, or can be reached no more by itself (`never`), or at the timeout with neither. */
+  wait(ref: string, request: WaitRequest): Promise<{ reached: boolean; never: boolean; container: Container }>
   /** The node that holds the container's latest run (or `run`), and which of its runs that node still keeps, oldest first. */
   locate(ref: string, run: RunId | null): Promise<{ node_id: NodeId; run_ids: RunId[] }>
 

@@ -6,9 +6,10 @@ import { isTerminal, type Action } from "../../schema/lifecycle.ts"
 import type { SignalName } from "../../schema/container.ts"
 import type { Quota } from "../../schema/api.ts"
 import type { ContainerAction } from "../shared/rpc.ts"
-import type { Group } from "./plan.ts"
+import type { Group } from "./group.ts"
 import type { ContainerRow } from "./rows.ts"
-import { actionsOf, latestRun } from "./view.ts"
+import { latestRun } from "./group.ts"
+import { actionsOf } from "./view.ts"
 
 export interface Refusal {
   readonly code: ErrorCode
@@ -125,9 +126,8 @@ export interface Used {
   readonly memory_bytes: number
 }
 
-/** Undefined when `more` fits into what is left of the quota. */
-export function overQuota(used: Used, quota: Quota, more: Omit<Used, "containers">): Refusal | undefined {
-  const asked = { containers: 1, cpus: more.cpus, memory_bytes: more.memory_bytes }
+/** Undefined when what is asked for fits into what is left of the quota. */
+export function overQuota(used: Used, quota: Quota, asked: Used): Refusal | undefined {
   for (const dimension of ["containers", "cpus", "memory_bytes"] as const) {
     // Thousandths: sums of fractions of a processor must not trip over binary rounding.
     const wanted = Math.round((used[dimension] + asked[dimension]) * 1000)

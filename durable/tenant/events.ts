@@ -2,6 +2,7 @@
 import type { EventData, EventType } from "../../schema/api.ts"
 import type { RunId } from "../../schema/ids.ts"
 import type { Status } from "../../schema/lifecycle.ts"
+import { GAVE_UP } from "./restart.ts"
 import type { ContainerRow, RunRow } from "./rows.ts"
 
 export interface EventDraft {
@@ -25,12 +26,16 @@ export const runMade = (container: ContainerRow, run: RunRow | undefined): Event
   data: { image: container.spec.image, ...(run && { attempt: run.attempt }) },
 })
 
-/** An ended run is told as an exit even where the container goes straight on to its next run. */
-export function runEnded(container: ContainerRow, run: RunRow): EventDraft[] {
+/**
+ * Each ended run is told as an exit, by its id, even where the container goes straight on to its next run or another has taken
+ * over. `restartAtMs`: when the restart policy will start the next.
+ */
+export function runEnded(run: RunRow, restartAtMs: number | null): EventDraft[] {
   const data = { reason: run.reason, exit: run.exit, attempt: run.attempt, ...digest(run) }
   const ended: EventDraft = { type: run.state === "orphaned" ? "container.lost" : "container.exited", run_id: run.id, data }
-  if (container.next_run_at_ms === null) return [ended]
-  const next_run_at = new Date(container.next_run_at_ms).toISOString()
+  if (run.reason?.code === GAVE_UP) return [ended, { ...ended, type: "container.gave_up" }]
+  if (restartAtMs === null) return [ended]
+  const next_run_at = new Date(restartAtMs).toISOString()
   return [ended, { type: "container.restart_scheduled", run_id: run.id, data: { next_run_at, attempt: run.attempt } }]
 }
 
@@ -50,9 +55,15 @@ const TOLD_BY_STATUS: Partial<Record<Status, EventType>> = {
 }
 
 /** Statuses that runs tell of themselves (scheduling, exited, lost) are left to `runMade` and `runEnded`. */
-export function statusChanged(before: Status | null, container: ContainerRow, run: RunRow | undefined): EventDraft | undefined {
+export function statusChanged(
+  before: ContainerRow | null,
+  container: ContainerRow,
+  run: RunRow | undefined,
+): EventDraft | undefined {
   const after = container.status
-  const told = before === "paused" && after === "running" ? "container.unpaused" : TOLD_BY_STATUS[after]
-  if (before === after || told === undefined) return undefined
+  const tookOver = before !== null && after === "running" && before.latest_run_id !== container.latest_run_id
+  const unpaused = before?.status === "paused" && after === "running" && !tookOver
+  const told = unpaused ? "container.unpaused" : TOLD_BY_STATUS[after]
+  if ((before?.status === after && !tookOver) || told === undefined) return undefined
   return { type: told, run_id: run?.id ?? null, data: run ? { attempt: run.attempt, ...digest(run) } : {} }
 }

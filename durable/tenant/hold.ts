@@ -5,7 +5,7 @@
 import type { Container } from "../../schema/api.ts"
 import type { ContainerId } from "../../schema/ids.ts"
 import type { Answer } from "../shared/rpc.ts"
-import { waitVerdict } from "./view.ts"
+import { waitVerdict } from "./wait.ts"
 import type { Watchers } from "./watchers.ts"
 
 /** The answer once its container has settled, or as it is after `holdMs`. `view` is undefined for one that is known no longer. */

@@ -3,10 +3,11 @@
  * the events of it, all in one transaction. What must follow (waking who waits, carrying the outbox, setting the alarm) is
  * told to the owner after the commit, once for a batch.
  */
-import type { ContainerId, RunId } from "../../schema/ids.ts"
+import type { CellId, ContainerId, RunId } from "../../schema/ids.ts"
 import type { Clock, Ids } from "../shared/ports.ts"
 import type { Changed } from "./placing.ts"
-import { type Group, settle } from "./plan.ts"
+import type { Group } from "./group.ts"
+import { settle, type Settled } from "./plan.ts"
 import type { RunRow } from "./rows.ts"
 import type { TenantStore } from "./store.ts"
 
@@ -19,6 +20,12 @@ export interface Committed {
   readonly wakeAtMs: number | null
 }
 
+export interface LedgerPorts {
+  committed(committed: Committed): void
+  /** Null while there is a choice, or none. */
+  cellOfNewRuns(): CellId | null
+}
+
 export type Mutation = (group: Group, now: number) => Changed
 
 export class Ledger {
@@ -26,13 +33,15 @@ export class Ledger {
   readonly #clock: Clock
   readonly #ids: Ids
   readonly #committed: (committed: Committed) => void
+  readonly #cellOfNewRuns: () => CellId | null
   #batch: { containers: Set<ContainerId>; due: RunRow[]; wakes: number[] } | null = null
 
-  constructor(store: TenantStore, clock: Clock, ids: Ids, committed: (committed: Committed) => void) {
+  constructor(store: TenantStore, clock: Clock, ids: Ids, ports: LedgerPorts) {
     this.#store = store
     this.#clock = clock
     this.#ids = ids
-    this.#committed = committed
+    this.#committed = ports.committed
+    this.#cellOfNewRuns = ports.cellOfNewRuns
   }
 
   /** Everything that `work` changes is one transaction. It may not await. */
@@ -74,11 +83,26 @@ export class Ledger {
     return this.batch(() => this.#write(null, changed))
   }
 
-  #write(before: Group | null, { group: draft, events: drafts }: Changed): Group {
-    const now = this.#clock.now()
-    const { group, events } = settle(before, draft, { now, newRunId: () => this.#ids.make("run") }, drafts)
+  /** Many at once, in a handful of writes. */
+  createAll(changes: readonly Changed[]): Group[] {
+    return this.batch(() => {
+      const settled = changes.map((changed) => this.#settle(null, changed))
+      const now = this.#clock.now()
+      this.#store.insertAll(settled, now, () => this.#ids.make("evt"))
+      for (const { group } of settled) this.#note(null, group)
+      return settled.map(({ group }) => group)
+    })
+  }
+
+  #settle(before: Group | null, { group, events }: Changed): Settled {
+    const making = { now: this.#clock.now(), newRunId: () => this.#ids.make("run"), cell: this.#cellOfNewRuns() }
+    return settle(before, group, making, events)
+  }
+
+  #write(before: Group | null, changed: Changed): Group {
+    const { group, events } = this.#settle(before, changed)
     this.#store.saveGroup(before, group)
-    this.#store.addEvents(group.container, events, now, () => this.#ids.make("evt"))
+    this.#store.addEvents(group.container, events, this.#clock.now(), () => this.#ids.make("evt"))
     this.#note(before, group)
     return group
   }

@@ -8,9 +8,9 @@ import { isTerminal } from "../../schema/lifecycle.ts"
 import { err, ok, type Result } from "../../schema/errors.ts"
 import type { Refusal } from "./actions.ts"
 import type { Changed } from "./placing.ts"
-import type { Group } from "./plan.ts"
+import type { Group } from "./group.ts"
 import type { RunRow } from "./rows.ts"
-import { latestRun } from "./view.ts"
+import { latestRun } from "./group.ts"
 
 /** Value by value: rows read twice from SQLite are never the same objects. */
 export const sameNetwork = (a: Network | null, b: Network | null): boolean =>

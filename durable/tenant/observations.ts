@@ -8,9 +8,10 @@ import { isTerminal } from "../../schema/lifecycle.ts"
 import type { Notice, Observation, Reason } from "../../schema/protocol.ts"
 import type { Ledger } from "./ledger.ts"
 import { noticed } from "./notices.ts"
+import { cutOff, evacuate } from "./evacuation.ts"
+import { type Group, orphanRun, replaceRun } from "./group.ts"
 import { mergeGone, mergeObservation } from "./observe.ts"
-import { given } from "./placing.ts"
-import { orphanRun, replaceRun } from "./plan.ts"
+import { type Changed, given } from "./placing.ts"
 import type { RunRow } from "./rows.ts"
 import type { TenantStore } from "./store.ts"
 
@@ -42,23 +43,41 @@ export class Observations {
     return [...unknown]
   }
 
+  /** What was given up before, and might still have been there, is gone with its node. */
   orphan(nodeId: NodeId, runIds: readonly RunId[], reason: Reason): void {
+    const give = (run: RunRow, now: number) => (isTerminal(run.state) ? mergeGone(run, now) : orphanRun(run, reason, now))
     this.#ledger.batch(() => {
-      for (const id of runIds) {
-        this.#mergeInto(nodeId, id, (run, now) => (isTerminal(run.state) ? undefined : orphanRun(run, reason, now)))
-      }
+      for (const id of runIds) this.#mergeInto(nodeId, id, give)
+    })
+  }
+
+  cutOff(nodeId: NodeId, runIds: readonly RunId[], reason: Reason | null): void {
+    this.#ledger.batch(() => {
+      for (const id of runIds) this.#change(nodeId, id, (group, run) => cutOff(group, run, reason))
+    })
+  }
+
+  evacuate(nodeId: NodeId, runIds: readonly RunId[], reason: Reason, atOnce: boolean): void {
+    this.#ledger.batch(() => {
+      for (const id of runIds) this.#change(nodeId, id, (group, run, now) => evacuate(group, run, reason, atOnce, now))
+    })
+  }
+
+  #mergeInto(nodeId: NodeId, id: RunId, merge: (run: RunRow, now: number) => RunRow | undefined): boolean {
+    return this.#change(nodeId, id, (group, run, now) => {
+      return { group: replaceRun(group, merge(run, now) ?? run), events: [] }
     })
   }
 
   /** False when the run is not this node's, or not known any more. */
-  #mergeInto(nodeId: NodeId, id: RunId, merge: (run: RunRow, now: number) => RunRow | undefined): boolean {
+  #change(nodeId: NodeId, id: RunId, mutate: (group: Group, run: RunRow, now: number) => Changed): boolean {
     const known = this.#store.run(id)
     const lost = known?.state === "pending" && known.node_id === null
     if (known?.node_id !== nodeId && !lost) return false
     this.#ledger.changeRun(id, (group, run, now) => {
-      const at = { node: nodeId, policy: this.#policy() }
-      const there = lost ? given(group.container.spec, run, at, now) : run
-      return { group: replaceRun(group, merge(there, now) ?? there), events: [] }
+      if (!lost) return mutate(group, run, now)
+      const there = given(group.container.spec, run, { node: nodeId, policy: this.#policy() }, now)
+      return mutate(replaceRun(group, there), there, now)
     })
     return true
   }

@@ -1,16 +1,11 @@
 /** What a cell's answer makes of a run. Pure. */
-import type { Policy } from "../../schema/api.ts"
+import type { Policy, Refused } from "../../schema/api.ts"
 import type { ContainerSpec } from "../../schema/container.ts"
 import { type Feature, featuresFor } from "../../schema/features.ts"
 import type { CellId, NodeId } from "../../schema/ids.ts"
 import { type EventDraft, runUnplaceable } from "./events.ts"
-import { type Group, replaceRun } from "./plan.ts"
+import { endUnheard, type Group, replaceRun } from "./group.ts"
 import type { RunRow } from "./rows.ts"
-
-export interface Refused {
-  readonly reason: string
-  readonly nodes: number
-}
 
 /** A cell tells when capacity changes; this is for the case that its word got lost. */
 const CAPACITY_RETRY_MS = 30_000
@@ -58,16 +53,18 @@ export const mayGoEarly = (spec: ContainerSpec, at: Place): boolean => at.device
 
 /** Ends a run that no node has heard of, and has the container's next one made. */
 function anew(group: Group, run: RunRow, now: number): Changed {
-  const ended: RunRow = { ...run, state: "stopped", since_ms: now, present: false, reason: null, finished_at_ms: now }
-  return { group: replaceRun({ ...group, container: { ...group.container, restarting: true } }, ended), events: [] }
+  const ended = endUnheard(run, "stopped", null, now)
+  const { container } = group
+  // A successor's place is taken by another; the run beside it goes on.
+  const next = run.id === container.latest_run_id ? { restarting: true } : {}
+  return { group: replaceRun({ ...group, container: { ...container, ...next } }, ended), events: [] }
 }
 
 /** The policy has changed since the container was made: its next run must not be. */
 export function policyRefused(group: Group, run: RunRow, message: string, now: number): Changed {
   if (run.state !== "pending") return { group, events: [] }
   const reason = { code: "policy_refused", message }
-  const ended: RunRow = { ...run, state: "rejected", since_ms: now, present: false, reason, finished_at_ms: now }
-  return { group: replaceRun(group, ended), events: [] }
+  return { group: replaceRun(group, endUnheard(run, "rejected", reason, now)), events: [] }
 }
 
 const whereAbouts = (at: Place) => ({
@@ -85,9 +82,8 @@ export function atPlace(spec: ContainerSpec, run: RunRow, at: Place, now: number
 }
 
 /**
- * A pending run that a node holds is placed there, though this object has no record of it: a crash took that. Which cell it
- * was is not known any more, so its reservation will be given back at all of them. What it was told is told anew, so it is
- * held to the policy: a crash must not loosen it.
+ * A pending run that a node holds is placed there, though this object has no record of it: a crash took that. What it was told
+ * is told anew, so it is held to the policy: a crash must not loosen it.
  */
 export const given = (spec: ContainerSpec, run: RunRow, at: Pick<Place, "node" | "policy">, now: number): RunRow => ({
   ...run,

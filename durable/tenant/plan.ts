@@ -3,24 +3,23 @@
  * it ends what must end, begins what must begin, says what each node is to make true and which events that makes. Whatever
  * needs another object is left as a mark in the outbox (`assign_due`, `release_due`, state `pending`) for saga.ts.
  */
-import type { RunId } from "../../schema/ids.ts"
+import type { CellId, RunId } from "../../schema/ids.ts"
 import { isTerminal, publicStatus } from "../../schema/lifecycle.ts"
-import type { Reason } from "../../schema/protocol.ts"
+import { isBlocked, nextWake } from "./deadlines.ts"
+import { afterSuccessor, takeOver } from "./evacuation.ts"
 import { type EventDraft, runEnded, runMade, statusChanged } from "./events.ts"
+import { endUnheard, type Group, isSuccessor, latestRun, replaceRun, successorOf } from "./group.ts"
+import { remembered } from "./history.ts"
 import { sameNetwork } from "./network-update.ts"
 import { afterRun } from "./restart.ts"
 import type { ContainerRow, RunRow } from "./rows.ts"
-import { latestRun, wishView, runView } from "./view.ts"
-
-/** A container with its runs, oldest first. Runs of which nothing is left anywhere are forgotten, but for the latest. */
-export interface Group {
-  readonly container: ContainerRow
-  readonly runs: readonly RunRow[]
-}
+import { wishView, runView } from "./view.ts"
 
 export interface Making {
   readonly now: number
   newRunId(): RunId
+  /** The cell that a new run is to ask; null while there is a choice, or none. */
+  readonly cell: CellId | null
 }
 
 export interface Settled {
@@ -36,26 +35,48 @@ export const OUTBOX_BACKSTOP_MS = 5_000
 /** `before` is null for a new container; `draft` is `before` with the caller's own change, `drafts` the events it adds. */
 export function settle(before: Group | null, draft: Group, making: Making, drafts: readonly EventDraft[] = []): Settled {
   const events = [...drafts]
-  let group = draft
-  group = endPending(group, making.now)
-  const ended = latestRun(group)
-  const known = before?.runs.find((run) => run.id === ended?.id)
-  if (ended && isTerminal(ended.state) && !(known && isTerminal(known.state))) {
-    const next = afterRun(group.container, ended, making.now)
-    group = replaceRun({ ...group, container: next.container }, { ...next.run, release_due: true })
-    events.push(...runEnded(next.container, next.run))
+  const { now } = making
+  let group = takeOver(endPending(draft, now))
+  const over = new Set(before?.runs.filter((run) => isTerminal(run.state)).map((run) => run.id))
+  const take = (run: RunRow | undefined) => {
+    if (run === undefined || !isTerminal(run.state) || over.has(run.id)) return
+    over.add(run.id)
+    const next = ended(group, run, now)
+    group = next.group
+    events.push(...next.events)
   }
-  if (needsRun(group, making.now)) {
+  take(latestRun(group))
+  group = endSurplus(takeOver(group), now)
+  group.runs.forEach(take)
+  if (needsRun(group, now)) {
     group = makeRun(group, making)
-    events.push(runMade(group.container, latestRun(group)))
+    events.push(runMade(group.container, group.runs.at(-1)))
   }
   group = writeWishes(group)
-  group = markRemoved(group, making.now)
-  group = { ...group, runs: group.runs.filter((run) => keepRow(group, run)).map((run) => markOutbox(run, making.now)) }
+  group = markRemoved(group, now)
+  group = { ...group, runs: group.runs.filter((run) => keepRow(group, run)).map((run) => markOutbox(run, now)) }
   group = derive(group)
-  const changed = statusChanged(before?.container.status ?? null, group.container, latestRun(group))
+  const changed = statusChanged(before?.container ?? null, group.container, latestRun(group))
   if (changed) events.push(changed)
   return { group, events }
+}
+
+/** `run` has just come to its end. */
+function ended(group: Group, run: RunRow, now: number): Settled {
+  const moved = run.state === "stopped" && group.container.desired === "running"
+  const over: RunRow = { ...run, reason: run.reason ?? (moved ? run.evacuating : null), release_due: true }
+  const latest = latestRun(group)
+  if (run.id !== latest?.id) {
+    const known = replaceRun({ ...group, container: remembered(group.container, over) }, over)
+    const wasSuccessor = latest !== undefined && run.attempt > latest.attempt
+    return { group: wasSuccessor ? afterSuccessor(known, now) : known, events: runEnded(over, null) }
+  }
+  const next = afterRun(group.container, over, now)
+  // A restart by hand, or a move: the next run is due at once.
+  const due = next.container.restarting ? { restarting: false, next_run_at_ms: now } : {}
+  const container = { ...remembered(next.container, next.run), ...due }
+  const restartAt = next.container.restarting ? null : container.next_run_at_ms
+  return { group: replaceRun({ ...group, container }, next.run), events: runEnded(next.run, restartAt) }
 }
 
 /** A new container, which has no run yet; `settle` makes the first when it is wished to run. */
@@ -84,27 +105,24 @@ export function newContainer(fields: Pick<ContainerRow, "id" | "name" | "spec" |
   return { container, runs: [] }
 }
 
-export function replaceRun(group: Group, run: RunRow): Group {
-  return { ...group, runs: group.runs.map((old) => (old.id === run.id ? run : old)) }
-}
-
-/** Gives a live run up: whatever its node says later is outranked, and the node is told to destroy it. */
-export function orphanRun(run: RunRow, reason: Reason, now: number): RunRow {
-  return { ...run, state: "orphaned", since_ms: now, present: false, paused: false, reason, finished_at_ms: now }
-}
-
-/** A run that no cell has placed needs no node to stop it. */
+/** Runs that no cell has placed need no node to stop them. */
 function endPending(group: Group, now: number): Group {
-  const run = latestRun(group)
-  if (run?.state !== "pending" || group.container.desired === "running") return group
-  return replaceRun(group, { ...run, state: "stopped", since_ms: now, present: false, reason: null, finished_at_ms: now })
+  if (group.container.desired === "running") return group
+  const end = (run: RunRow) => (run.state === "pending" ? endUnheard(run, "stopped", null, now) : run)
+  return group.runs.some((run) => run.state === "pending") ? { ...group, runs: group.runs.map(end) } : group
 }
 
-function needsRun({ container, runs }: Group, now: number): boolean {
-  if (container.desired !== "running") return false
-  const run = latestRun({ container, runs })
-  if (run && !isTerminal(run.state)) return false
-  return container.restarting || (container.next_run_at_ms !== null && container.next_run_at_ms <= now)
+/** A successor that is not needed any more, for its container has come to its end, and that no cell has placed. */
+function endSurplus(group: Group, now: number): Group {
+  const latest = latestRun(group)
+  const surplus = successorOf(group)
+  if (!latest || !isTerminal(latest.state) || surplus?.state !== "pending") return group
+  return replaceRun(group, endUnheard(surplus, "stopped", null, now))
+}
+
+function needsRun(group: Group, now: number): boolean {
+  const { desired, next_run_at_ms } = group.container
+  return desired === "running" && next_run_at_ms !== null && next_run_at_ms <= now && !isBlocked(group)
 }
 
 function makeRun(group: Group, making: Making): Group {
@@ -112,9 +130,9 @@ function makeRun(group: Group, making: Making): Group {
   const run: RunRow = {
     id: making.newRunId(),
     container_id: group.container.id,
-    attempt: (before?.attempt ?? 0) + 1,
+    attempt: group.runs.reduce((most, { attempt }) => Math.max(most, attempt), 0) + 1,
     created_at_ms: making.now,
-    cell_id: null,
+    cell_id: making.cell,
     node_id: null,
     region: null,
     devices: null,
@@ -141,27 +159,39 @@ function makeRun(group: Group, making: Making): Group {
     release_due: false,
     retry_at_ms: null,
   }
-  const container = { ...group.container, latest_run_id: run.id, next_run_at_ms: null, restarting: false, paused: false }
-  return { container, runs: [...group.runs, run] }
+  const runs = [...group.runs, run]
+  const container = { ...group.container, next_run_at_ms: null }
+  // Beside a run that still lives it is a successor, until it takes over.
+  if (before && !isTerminal(before.state)) return { container, runs }
+  return { container: { ...container, latest_run_id: run.id, paused: false }, runs }
 }
 
 function writeWishes(group: Group): Group {
   const ended = group.runs.filter((run) => run.present && isTerminal(run.state))
   const tooMany = new Set(ended.slice(0, Math.max(0, ended.length - KEPT_ENDED_RUNS)).map((run) => run.id))
-  return { ...group, runs: group.runs.map((run) => withWish(group.container, run, tooMany.has(run.id))) }
+  return { ...group, runs: group.runs.map((run) => withWish(group, run, tooMany.has(run.id))) }
 }
 
-function withWish(container: ContainerRow, run: RunRow, tooOld: boolean): RunRow {
+function withWish(group: Group, run: RunRow, tooOld: boolean): RunRow {
+  const { container } = group
   if (run.node_id === null) return run
   const over = isTerminal(run.state)
   const destroy = run.wish_desired === "removed" || run.state === "orphaned" || container.desired === "removed" || tooOld
-  const stop = container.desired === "stopped" || container.restarting
+  // What was told to stop once is never told to go on.
+  const stop = run.wish_desired === "stopped" || container.desired === "stopped" || !isWanted(group, run)
   const desired = destroy ? "removed" : over ? run.wish_desired : stop ? "stopped" : "running"
   const paused = desired === "running" && container.paused
   const timeout = over ? run.wish_stop_timeout_seconds : desired === "running" ? null : container.stop_timeout_seconds
   const network = over ? run.wish_network : container.spec.network
   const wished = { ...run, wish_desired: desired, wish_paused: paused, wish_stop_timeout_seconds: timeout, wish_network: network }
   return sameWish(wished, run) ? run : { ...wished, assign_due: true }
+}
+
+/** Of an older run another has taken over; a successor is for nothing once the run before it has ended for good. */
+function isWanted(group: Group, run: RunRow): boolean {
+  const latest = latestRun(group)
+  if (run.id === latest?.id) return !group.container.restarting
+  return latest !== undefined && !isTerminal(latest.state) && isSuccessor(run, latest)
 }
 
 /** True when a node was told of `b` all that it would be told of `a`. */
@@ -190,11 +220,11 @@ function markOutbox(run: RunRow, now: number): RunRow {
 function derive(group: Group): Group {
   const { container } = group
   const run = latestRun(group)
-  const { status, deadlineMs } = publicStatus(wishView(container), runView(container, run))
-  const live = run !== undefined && !isTerminal(run.state)
+  const { status } = publicStatus(wishView(container), runView(container, run))
+  const live = group.runs.some((one) => !isTerminal(one.state))
   // A process that is told to stop may take an hour to; until it has ended it takes up what it took before.
   const active = live || (container.desired === "running" && container.next_run_at_ms !== null)
-  const wake_at_ms = container.removed_at_ms === null ? deadlineMs : null
+  const wake_at_ms = nextWake(group)
   if (status === container.status && active === container.active && wake_at_ms === container.wake_at_ms) return group
   return { ...group, container: { ...container, status, active, wake_at_ms } }
 }

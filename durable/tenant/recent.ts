@@ -4,7 +4,7 @@
  * writer of its storage, so what it wrote is what is there; `clear` when a write may not have come to pass.
  */
 import type { ContainerId, RunId } from "../../schema/ids.ts"
-import type { Group } from "./plan.ts"
+import type { Group } from "./group.ts"
 
 /** Some KiB each, of an object's 128 MiB. A container in motion comes up every few milliseconds. */
 const MOST = 500

@@ -10,24 +10,39 @@ export const HEALTHY_RUN_MS = 10 * 60_000
 /** Runs in a row that were given up before they came to `running`: more would only burn nodes. */
 export const MAX_LOST_ATTEMPTS = 5
 
+/** Why a container is not placed anew any more. */
+export const GAVE_UP = "gave_up"
+
 export const backoffMs = (step: number) => Math.min(FIRST_BACKOFF_MS * 2 ** Math.min(step, 30), LONGEST_BACKOFF_MS)
 
 /** `run` has just come to a terminal state. The next run, if any, is due at `next_run_at_ms`; `restarting` is left to `settle`. */
 export function afterRun(container: ContainerRow, run: RunRow, now: number): { container: ContainerRow; run: RunRow } {
   const image_digest = container.image_digest ?? run.image_digest
   const known = { ...container, image_digest, next_run_at_ms: null }
-  if (container.desired !== "running" || container.restarting) return { container: known, run }
+  const over = known.spec.remove_on_exit ? removing(known, now) : known
+  if (container.desired === "stopped") return { container: over, run }
+  if (container.desired === "removed" || (container.restarting && !endsWithDrain(container, run)))
+    return { container: known, run }
+  if (container.restarting) return { container: { ...over, restarting: false }, run }
   if (run.state === "orphaned") return afterOrphan(known, run, now)
   if (mayRestart(container, run)) {
     const step = lastedMs(run, now) >= HEALTHY_RUN_MS ? 0 : container.backoff_step
     const next = { restarts: container.restarts + 1, backoff_step: step + 1, lost_attempts: 0 }
     return { container: { ...known, ...next, next_run_at_ms: now + backoffMs(step) }, run }
   }
-  if (container.spec.remove_on_exit) {
-    return { container: { ...known, desired: "removed", desired_since_ms: now, stop_timeout_seconds: 0 }, run }
-  }
-  return { container: known, run }
+  return { container: over, run }
 }
+
+const removing = (container: ContainerRow, now: number): ContainerRow => ({
+  ...container,
+  desired: "removed",
+  desired_since_ms: now,
+  stop_timeout_seconds: 0,
+})
+
+/** Stopped at the deadline of a drain; one that no policy starts again has had its only run, unless it never came to run. */
+const endsWithDrain = ({ spec }: ContainerRow, run: RunRow) =>
+  run.evacuating !== null && spec.restart.policy === "no" && run.started_at_ms !== null
 
 /**
  * A run that was lost with its node is replaced when the policy wants the container kept up. One that never came to
@@ -40,7 +55,7 @@ function afterOrphan(container: ContainerRow, run: RunRow, now: number): { conta
   if (!keptUp && !neverRan) return { container: { ...container, lost_attempts }, run }
   if (lost_attempts < MAX_LOST_ATTEMPTS) return { container: { ...container, lost_attempts, next_run_at_ms: now }, run }
   const message = `Given up after ${lost_attempts} runs in a row that never came to running. The last: ${run.reason?.message ?? ""}`
-  return { container: { ...container, lost_attempts }, run: { ...run, reason: { code: "gave_up", message } } }
+  return { container: { ...container, lost_attempts }, run: { ...run, reason: { code: GAVE_UP, message } } }
 }
 
 function mayRestart({ spec, restarts }: ContainerRow, run: RunRow): boolean {

@@ -5,34 +5,28 @@
  *
  * A run is in one call at a time. What changes meanwhile stays marked and is carried when the call returns, so a newer wish
  * is never overtaken by an older one.
- *
- * A placed run is told to its node before it is on record here: each commit on the way of a create costs its caller a
- * millisecond or two. A crash in between leaves it pending, and then either the cell names the same node again, or that node
- * speaks of it first (`given` in placing.ts). What is done to such a run meanwhile waits for `handedOver`.
  */
-import { featuresFor, hostPids } from "../../schema/features.ts"
-import type { CellId, NodeId, RunId } from "../../schema/ids.ts"
+import type { CellId, RunId } from "../../schema/ids.ts"
 import type { Clock, Peers } from "../shared/ports.ts"
-import type { Ask, TenantConfig } from "../shared/rpc.ts"
+import type { TenantConfig } from "../shared/rpc.ts"
+import { Asking } from "./asking.ts"
+import type { Cells } from "./cells.ts"
+import { isFaulty } from "./faulty.ts"
 import { Gathered } from "./gathered.ts"
-import { refusedByPolicy } from "./policy.ts"
-import {
-  atPlace, type Changed, mergeRefused, mayGoEarly, type Place, placed, policyRefused, type Refused, unplaceable,
-} from "./placing.ts" // prettier-ignore
-import { type Group, replaceRun, sameWish } from "./plan.ts"
+import { type Group, replaceRun } from "./group.ts"
+import type { Changed } from "./placing.ts"
 import type { RunRow } from "./rows.ts"
 import type { TenantStore } from "./store.ts"
-import { assignmentOf } from "./view.ts"
+import { Telling } from "./telling.ts"
 
 /** After a call that failed. */
 const RETRY_MS = 2_000
-/** A call takes 32 MiB, and an assignment may have up to 1 MiB, the most that a create body has. */
-const ASSIGNMENTS_PER_CALL = 25
 
 export interface SagaPorts {
   readonly store: TenantStore
   readonly peers: Peers
   readonly clock: Clock
+  readonly cells: Cells
   settings(): TenantConfig
   /** Changes a run's container and settles it, in a transaction; a run that is known no longer is left alone. */
   change(run: RunId, mutate: (group: Group, run: RunRow, now: number) => Changed): void
@@ -44,12 +38,15 @@ export interface SagaPorts {
 
 export class Saga {
   readonly #ports: SagaPorts
+  readonly #telling: Telling
   readonly #inCall = new Map<RunId, Promise<void>>()
-  readonly #handing = new Map<RunId, Promise<void>>()
-  readonly #toPlace = new Gathered<RunId>((runs, answered) => this.#place(runs, answered))
+  readonly #toPlace: Gathered<RunId>
 
   constructor(ports: SagaPorts) {
     this.#ports = ports
+    this.#telling = new Telling(ports)
+    const asking = new Asking(ports, (places) => this.#telling.handOver(places))
+    this.#toPlace = new Gathered((runs, answered) => asking.place(runs, answered))
   }
 
   /** Does what the runs' marks ask for; resolves when those calls have returned. Never throws: a failure is retried later. */
@@ -65,9 +62,9 @@ export class Saga {
     return this.#inCall.get(run) ?? Promise.resolve()
   }
 
-  /** Resolves when a run that its node is being told of for the first time is on record as placed. */
-  handedOver(run: RunId | null): Promise<void> | undefined {
-    return run === null ? undefined : this.#handing.get(run)
+  /** Resolves when those of the runs that a node is being told of for the first time are on record as placed. */
+  async handedOver(runs: readonly RunRow[]): Promise<void> {
+    for (const { id } of runs) await this.#telling.handing(id)
   }
 
   async #call(runs: readonly RunRow[]): Promise<void> {
@@ -82,7 +79,7 @@ export class Saga {
     )
     const results = await Promise.allSettled([
       ...(pending.length > 0 ? [this.#toPlace.add(pending.map((run) => run.id))] : []),
-      ...[...byNode].map(([node, group]) => inCalls(group, (some) => this.#assign(node, some))),
+      ...[...byNode].map(([node, group]) => this.#telling.assign(node, group)),
       ...[...byCell].map(([cell, group]) => this.#release(cell, group)),
     ])
     for (const run of runs) this.#inCall.delete(run.id)
@@ -103,137 +100,26 @@ export class Saga {
   }
 
   #postpone(runs: readonly RunRow[]): void {
-    for (const { id } of runs) {
-      this.#ports.change(id, (group, run, now) => {
-        const due = run.state === "pending" || run.assign_due || run.release_due
-        return { group: due ? replaceRun(group, { ...run, retry_at_ms: now + RETRY_MS }) : group, events: [] }
-      })
-    }
-  }
-
-  /**
-   * Asks the tenant's cells in order; only a cell's own refusal leads on to the next one. A cell that does not answer may have
-   * placed the run, so it is asked again before any other.
-   */
-  async #place(runs: readonly RunId[], answered: () => void): Promise<void> {
-    const { cells, policy } = this.#ports.settings()
-    let asks = runs.flatMap((run) => this.#ask(run))
-    const refused = new Map<RunId, (readonly Refused[])[]>(asks.flatMap((ask) => ask.run_ids.map((id) => [id, []])))
-    for (const cell of cells) {
-      if (asks.length === 0) break
-      const asked_at_ms = this.#ports.clock.now()
-      const placements = await this.#ports.peers.cell(cell).place(cell, asks)
-      answered()
-      const times = { asked_at_ms, answered_at_ms: this.#ports.clock.now() }
-      const places: (readonly [RunId, Place])[] = []
-      for (const { run_id, ...answer } of placements) {
-        if (answer.node_id === null) refused.get(run_id)?.push(answer.refused)
-        else {
-          const { node_id: node, region, devices, features } = answer
-          places.push([run_id, { cell, node, region, devices, features, policy, ...times }])
-        }
+    this.#ports.batch(() => {
+      for (const { id } of runs) {
+        this.#ports.change(id, (group, run, now) => {
+          const due = run.state === "pending" || run.assign_due || run.release_due
+          return { group: due ? replaceRun(group, { ...run, retry_at_ms: now + RETRY_MS }) : group, events: [] }
+        })
       }
-      for (const [id] of places) refused.delete(id)
-      await this.#handOverAll(places)
-      asks = asks
-        .map((ask) => ({ ...ask, run_ids: ask.run_ids.filter((id) => refused.has(id)) }))
-        .filter((ask) => ask.run_ids.length > 0)
-    }
-    for (const [id, lists] of refused) {
-      this.#ports.change(id, (group, run, now) => unplaceable(group, run, mergeRefused(lists), now))
-    }
-  }
-
-  /** None for a run that has ended while it waited for its turn. */
-  #ask(id: RunId): Ask[] {
-    const run = this.#ports.store.run(id)
-    const spec = run?.state === "pending" ? this.#ports.store.container(run.container_id)?.spec : undefined
-    if (run === undefined || spec === undefined) return []
-    const { tenant_id, policy } = this.#ports.settings()
-    const refusal = refusedByPolicy(spec, policy)
-    if (refusal !== undefined) {
-      this.#ports.change(run.id, (group, pending, now) => policyRefused(group, pending, refusal.detail, now))
-      return []
-    }
-    const { profile, placement } = spec
-    const resources = { ...spec.resources, pids: hostPids(spec) }
-    const refuse_vulnerable = policy.vulnerable_nodes === "refuse"
-    const features = featuresFor(spec)
-    return [{ run_ids: [run.id], tenant_id, image: spec.image, resources, profile, features, refuse_vulnerable, placement }]
-  }
-
-  async #handOverAll(places: readonly (readonly [RunId, Place])[]): Promise<void> {
-    const byNode = Map.groupBy(places, ([, at]) => at.node)
-    await Promise.all([...byNode].map(([node, group]) => inCalls(group, (some) => this.#handOver(node, new Map(some)))))
-  }
-
-  async #handOver(node: NodeId, places: ReadonlyMap<RunId, Place>): Promise<void> {
-    const now = this.#ports.clock.now()
-    const fresh = [...places].flatMap(([id, at]) => {
-      const run = this.#ports.store.run(id)
-      const container = run && this.#ports.store.container(run.container_id)
-      const early = run?.state === "pending" && container && mayGoEarly(container.spec, at)
-      return early ? [atPlace(container.spec, run, at, now)] : []
     })
-    const { promise, resolve } = Promise.withResolvers<void>()
-    for (const { id } of fresh) this.#handing.set(id, promise)
-    let tookMs: number | undefined
-    try {
-      if (fresh.length > 0) tookMs = await this.#tell(node, fresh)
-      // The object of the node shares our thread more often than not, and has its word to the host still to send.
-      await scheduler.wait(0)
-    } finally {
-      for (const { id } of fresh) this.#handing.delete(id)
-      resolve()
-      this.#ports.batch(() => {
-        for (const [id, at] of places) {
-          const sent = fresh.find((run) => run.id === id)
-          this.#ports.change(id, (group, run, at_ms) => {
-            const known = placed(group, run, at, at_ms)
-            return sent && tookMs !== undefined ? { ...known, group: acknowledged(known.group, sent, tookMs) } : known
-          })
-        }
-      })
-    }
-  }
-
-  async #assign(node: NodeId | null, due: readonly RunRow[]): Promise<void> {
-    if (node === null) return
-    const tookMs = await this.#tell(node, due)
-    for (const sent of due) this.#ports.change(sent.id, (group) => ({ group: acknowledged(group, sent, tookMs), events: [] }))
-  }
-
-  /** How many milliseconds the node's object took for it. */
-  async #tell(node: NodeId, runs: readonly RunRow[]): Promise<number> {
-    const { tenant_id } = this.#ports.settings()
-    const assignments = runs.flatMap((run) => {
-      const container = this.#ports.store.container(run.container_id)
-      return container ? [assignmentOf(tenant_id, container, run)] : []
-    })
-    const began = this.#ports.clock.now()
-    await this.#ports.peers.node(node).assign(assignments)
-    return this.#ports.clock.now() - began
   }
 
   async #release(cell: CellId | null, runs: readonly RunRow[]): Promise<void> {
     const ids = runs.map((run) => run.id)
-    // A run that ended while it was being placed may hold a reservation at any of the tenant's cells.
+    const faulty = runs.filter(isFaulty).map((run) => run.id)
+    // One that was on record before cells were recorded ahead of the asking may be held by any.
     const cells = cell === null ? this.#ports.settings().cells : [cell]
-    await Promise.all(cells.map((id) => this.#ports.peers.cell(id).release(ids, [])))
-    for (const id of ids) {
-      this.#ports.change(id, (group, run) => ({ group: replaceRun(group, { ...run, release_due: false }), events: [] }))
-    }
+    await Promise.all(cells.map((id) => this.#ports.peers.cell(id).release(ids, faulty)))
+    this.#ports.batch(() => {
+      for (const id of ids) {
+        this.#ports.change(id, (group, run) => ({ group: replaceRun(group, { ...run, release_due: false }), events: [] }))
+      }
+    })
   }
-}
-
-async function inCalls<T>(all: readonly T[], call: (some: readonly T[]) => Promise<void>): Promise<void> {
-  for (let i = 0; i < all.length; i += ASSIGNMENTS_PER_CALL) await call(all.slice(i, i + ASSIGNMENTS_PER_CALL))
-}
-
-/** A wish that changed while it was being sent is still due. */
-function acknowledged(group: Group, sent: RunRow, tookMs: number): Group {
-  const run = group.runs.find((one) => one.id === sent.id)
-  if (run === undefined) return group
-  const timings = "assigned" in run.timings ? run.timings : { ...run.timings, assigned: tookMs }
-  return replaceRun(group, { ...run, timings, assign_due: !sameWish(run, sent) })
 }

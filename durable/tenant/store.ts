@@ -1,19 +1,23 @@
 /** TenantObject's SQL. Statements on the way of a create or a report are prepared once; all are synchronous. */
-import { and, asc, desc, eq, gt, isNotNull, isNull, lt, lte, min, sql, type SQL } from "drizzle-orm"
+import { and, asc, desc, eq, gt, isNotNull, isNull, lt, lte, min, ne, sql, type SQL } from "drizzle-orm"
 import type { EventType } from "../../schema/api.ts"
-import type { ContainerId, EventId, RunId } from "../../schema/ids.ts"
+import type { CellId, ContainerId, EventId, RunId } from "../../schema/ids.ts"
 import { containers, events, idempotency, notices, runs, settings } from "../../schema/tables/tenant.ts"
-import { type Database, prepareUpsert } from "../shared/database.ts"
+import { type Database, insertMany, prepareUpsert } from "../shared/database.ts"
 import type { Notice } from "../../schema/protocol.ts"
 import type { ContainerListRequest, TenantConfig } from "../shared/rpc.ts"
 import type { Used } from "./actions.ts"
 import type { EventDraft } from "./events.ts"
-import type { Group } from "./plan.ts"
+import type { Group } from "./group.ts"
+import type { Settled } from "./plan.ts"
 import { Recent } from "./recent.ts"
 import type { ContainerRow, EventRow, IdempotencyRow, RunRow } from "./rows.ts"
 
 /** Rows taken by one sweep of the alarm; what is left over keeps the alarm due. */
 const SWEEP = 1_000
+
+/** What is kept with an idempotency key. */
+export type Answers = NonNullable<IdempotencyRow["answer"]>
 
 export interface EventFilter {
   readonly types: readonly string[]
@@ -47,6 +51,7 @@ export class TenantStore {
         .prepare(),
       run: db.select().from(runs).where(eq(runs.id, p("id"))).prepare(),
       runsOf: db.select().from(runs).where(eq(runs.container_id, p("id"))).orderBy(asc(runs.id)).prepare(),
+      kept: db.select({ containers: used.containers }).from(containers).where(isNull(containers.removed_at_ms)).prepare(),
       used: db.select(used).from(containers).where(sql`active = 1`).prepare(),
       idempotency: db
         .select()
@@ -133,6 +138,48 @@ export class TenantStore {
     this.#recent.put(after)
   }
 
+  /** New containers, each with its events, in a few statements. */
+  insertAll(settled: readonly Settled[], time_ms: number, newId: () => EventId): void {
+    const groups = settled.map(({ group }) => group)
+    insertMany(this.#db, containers, groups.map(({ container }) => container)) // prettier-ignore
+    insertMany(this.#db, runs, groups.flatMap((group) => group.runs)) // prettier-ignore
+    const rows = settled.flatMap(({ group: { container }, events: drafts }) =>
+      drafts.map((draft) => ({ ...draft, id: newId(), time_ms, container_id: container.id, container_name: container.name })),
+    )
+    insertMany(this.#db, events, rows)
+    for (const group of groups) this.#recent.put(group)
+  }
+
+  /** Containers that are not removed. */
+  kept(): number {
+    return this.#statements.kept.get()?.containers ?? 0
+  }
+
+  /** Those of the names that a live container has. */
+  takenOf(names: readonly string[]): string[] {
+    const [only] = names
+    if (only === undefined) return []
+    if (names.length === 1) return this.liveByName(only) ? [only] : []
+    const asked = sql`${containers.name} in (select value from json_each(${JSON.stringify(names)}))`
+    const taken = this.#db.select({ name: containers.name }).from(containers).where(and(isNull(containers.removed_at_ms), asked)) // prettier-ignore
+    return taken.all().flatMap(({ name }) => name ?? [])
+  }
+
+  /** Where a live run of the tenant's placement group was placed, or is asked to be; but for one run. */
+  cellOfGroup(group: string, but: RunId): CellId | undefined {
+    const theirs = sql`json_extract(${containers.spec}, '$.placement.group') = ${group}`
+    const live = sql`${containers.active} = 1 and ${runs.finished_at_ms} is null and ${runs.cell_id} is not null`
+    const found = this.#db
+      .select({ cell: runs.cell_id })
+      .from(runs)
+      .innerJoin(containers, eq(containers.id, runs.container_id))
+      .where(and(live, theirs, ne(runs.id, but)))
+      .orderBy(asc(runs.id))
+      .limit(1)
+      .get()
+    return found?.cell ?? undefined
+  }
+
   used(): Used {
     return this.#statements.used.get() ?? { containers: 0, cpus: 0, memory_bytes: 0 }
   }
@@ -197,11 +244,13 @@ export class TenantStore {
   /* Events. */
 
   addEvents(container: ContainerRow, drafts: readonly EventDraft[], now: number, newId: () => EventId): void {
-    for (const { type, run_id, data } of drafts) {
-      this.#statements.addEvent.run({
-        id: newId(), type, time_ms: now, container_id: container.id, container_name: container.name, run_id, data,
-      }) // prettier-ignore
-    }
+    for (const draft of drafts) this.addEvent(container, draft, now, newId())
+  }
+
+  addEvent(container: ContainerRow | null, { type, run_id, data }: EventDraft, time_ms: number, id: EventId): EventId {
+    const [container_id, container_name] = container ? [container.id, container.name] : [null, null]
+    this.#statements.addEvent.run({ id, type, time_ms, container_id, container_name, run_id, data })
+    return id
   }
 
   notices(run_id: RunId): Pick<Notice, "id" | "kind">[] {

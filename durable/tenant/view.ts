@@ -1,7 +1,15 @@
 /** Rows as the tenant, the node and the lifecycle see them. */
 import type { Container, Event, Policy } from "../../schema/api.ts"
 import type { TenantId } from "../../schema/ids.ts"
-import { type Action, ALLOWED_ACTIONS, publicStatus, type RunView, type Status, type WishView } from "../../schema/lifecycle.ts"
+import {
+  type Action,
+  ALLOWED_ACTIONS,
+  isTerminal,
+  publicStatus,
+  type RunView,
+  type Status,
+  type WishView,
+} from "../../schema/lifecycle.ts"
 import type { Assignment } from "../../schema/protocol.ts"
 import { capabilitiesOf } from "./policy.ts"
 import type { ContainerRow, EventRow, RunRow } from "./rows.ts"
@@ -10,9 +18,6 @@ import { warningsOf } from "./warnings.ts"
 const iso = (ms: number) => new Date(ms).toISOString()
 const isoOrNull = (ms: number | null) => (ms === null ? null : iso(ms))
 
-export const latestRun = (group: { container: ContainerRow; runs: readonly RunRow[] }): RunRow | undefined =>
-  group.runs.find((run) => run.id === group.container.latest_run_id)
-
 export const wishView = (container: ContainerRow): WishView => ({
   desired: container.desired,
   desiredSinceMs: container.desired_since_ms,
@@ -20,6 +25,12 @@ export const wishView = (container: ContainerRow): WishView => ({
   nextRunAtMs: container.next_run_at_ms,
   restarting: container.restarting,
 })
+
+/** What is told of a run whose node is cut off for longer than its lease: nobody knows more. */
+const CUT_OFF = {
+  code: "node_unreachable",
+  message: "The container's host is cut off. The run goes on there, unseen, as on_partition asks, and is not replaced.",
+}
 
 /** A container is removed when none of its runs is present any more, not only the latest: the container's row knows. */
 export const runView = (container: ContainerRow, run: RunRow | undefined): RunView | null =>
@@ -30,7 +41,7 @@ export const runView = (container: ContainerRow, run: RunRow | undefined): RunVi
         sinceMs: run.since_ms,
         paused: run.paused,
         present: container.removed_at_ms === null,
-        reason: run.reason,
+        reason: run.cut_off && !isTerminal(run.state) ? CUT_OFF : run.reason,
       }
 
 /** What may be done next. Not every profile of every host can pause. */
@@ -131,39 +142,4 @@ export function assignmentOf(tenantId: TenantId, container: ContainerRow, run: R
       max_lifetime_seconds: container.spec.max_lifetime_seconds ?? null, on_partition: container.spec.on_partition,
     },
   } // prettier-ignore
-}
-
-/** Statuses that pass by themselves. */
-const TRANSIENT: readonly Status[] = ["scheduling", "pulling", "starting", "stopping"]
-
-export type WaitVerdict = "reached" | "not_yet" | "never"
-
-/** Where a wait stands. `run` narrows it to one run: an older run counts by how it ended, whatever came after it. */
-export function waitVerdict(view: Container, wanted: Status | "settled", run: RunRow | null | undefined): WaitVerdict {
-  const status = run === undefined ? view.status : statusOfRun(view, run)
-  if (wanted === "settled" ? !TRANSIENT.includes(status) : status === wanted) return "reached"
-  const over = run === undefined ? status === "removed" : ["exited", "lost", "removed"].includes(status)
-  return over ? "never" : "not_yet"
-}
-
-/** Null: the run is known no longer, so it has ended and left its node. */
-function statusOfRun(view: Container, run: RunRow | null): Status {
-  if (run === null) return "exited"
-  switch (run.state) {
-    case "completed":
-    case "failed":
-    case "rejected":
-    case "stopped":
-      return "exited"
-    case "orphaned":
-      return "lost"
-    case "pending":
-    case "placed":
-    case "accepted":
-    case "preparing":
-    case "ready":
-    case "starting":
-    case "running":
-      return view.status
-  }
 }

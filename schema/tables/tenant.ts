@@ -4,7 +4,7 @@
  */
 import { sql } from "drizzle-orm"
 import { index, integer, primaryKey, real, sqliteTable, text, uniqueIndex } from "drizzle-orm/sqlite-core"
-import type { Container, EventData, EventType, Policy, Quota } from "../api.ts"
+import type { BatchAnswer, Container, EventData, EventType, Policy, Quota } from "../api.ts"
 import type { ContainerSpec, Network } from "../container.ts"
 import type { Feature } from "../features.ts"
 import type { CellId, ContainerId, EventId, NodeId, RunId, TenantId, TokenId, TrustId, WebhookId } from "../ids.ts"
@@ -90,8 +90,9 @@ export const runs = sqliteTable(
     container_id: text().$type<ContainerId>().notNull(),
     attempt: integer().notNull(),
     created_at_ms: integer().notNull(),
-    /* The CellObject's answer. */
+    /** The cell that it asks, or that placed it; on record before it is asked. Null: none was chosen yet. */
     cell_id: text().$type<CellId>(),
+    /* The CellObject's answer. */
     node_id: text().$type<NodeId>(),
     region: text(),
     devices: json<string[] | null>("devices"),
@@ -106,7 +107,7 @@ export const runs = sqliteTable(
     paused: integer({ mode: "boolean" }).notNull(),
     /** Its node is cut off for longer than its lease, and the run is kept: nobody knows how it is. From the NodeObject. */
     cut_off: integer({ mode: "boolean" }).notNull().default(false),
-    /** Its node is being emptied: why. From the NodeObject; null once another run took over or the drain ended. */
+    /** Its node is being emptied: why. From the NodeObject. */
     evacuating: json<Reason | null>("evacuating"),
     /** False once nothing of it is left on its node, or its node was given up. */
     present: integer({ mode: "boolean" }).notNull(),
@@ -173,7 +174,7 @@ export const idempotency = sqliteTable(
     container_id: text().$type<ContainerId>().notNull(),
     status: integer().notNull(),
     /** Null from the commit of the change until its answer is known; after a crash in between the view is rendered anew. */
-    answer: json<Container | null>("answer"),
+    answer: json<Container | BatchAnswer | null>("answer"),
     expires_at_ms: integer().notNull(),
   },
   (table) => [primaryKey({ columns: [table.subject, table.key] }), index("idempotency_expiry").on(table.expires_at_ms)],

@@ -1,6 +1,7 @@
 /** A tenant's records, valid by default. */
 import type { ContainerRow, RunRow } from "../../durable/tenant/rows.ts"
-import { type Group, newContainer } from "../../durable/tenant/plan.ts"
+import type { Group } from "../../durable/tenant/group.ts"
+import { newContainer } from "../../durable/tenant/plan.ts"
 import type { ContainerCreate } from "../../schema/container.ts"
 import type { z } from "zod"
 import { aCreate, anId } from "./factories.ts"

@@ -5,7 +5,7 @@ import type { Feature } from "../../../schema/features.ts"
 import { anId } from "../../support/factories.ts"
 import { aGroup } from "../../support/rows.ts"
 
-const making = { now: 50_000, newRunId: () => anId("run") }
+const making = { now: 50_000, newRunId: () => anId("run"), cell: null }
 
 describe("a merge patch of a network", () => {
   it.each([

@@ -10,7 +10,7 @@ import { anId } from "../../support/factories.ts"
 import { aGroup } from "../../support/rows.ts"
 
 const NOW = 50_000
-const making = { now: NOW, newRunId: () => anId("run") }
+const making = { now: NOW, newRunId: () => anId("run"), cell: null }
 const pending = (create = {}) =>
   aGroup({ create, status: "scheduling" }, { state: "pending", node_id: null, cell_id: null, wish_network: null })
 const strict = Policy.parse({ capabilities: "none", on_deviation: "stop" })

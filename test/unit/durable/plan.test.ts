@@ -1,22 +1,14 @@
 import { describe, expect, it } from "vitest"
 import { decideAction, overQuota } from "../../../durable/tenant/actions.ts"
 import { passDeadline } from "../../../durable/tenant/deadlines.ts"
-import {
-  type Group,
-  KEPT_ENDED_RUNS,
-  newContainer,
-  orphanRun,
-  OUTBOX_BACKSTOP_MS,
-  replaceRun,
-  settle,
-} from "../../../durable/tenant/plan.ts"
+import { type Group, latestRun, orphanRun, replaceRun } from "../../../durable/tenant/group.ts"
+import { KEPT_ENDED_RUNS, newContainer, OUTBOX_BACKSTOP_MS, settle } from "../../../durable/tenant/plan.ts"
 import { afterRun, backoffMs, HEALTHY_RUN_MS, LONGEST_BACKOFF_MS, MAX_LOST_ATTEMPTS } from "../../../durable/tenant/restart.ts"
-import { latestRun } from "../../../durable/tenant/view.ts"
 import { aCreate, anExit, anId } from "../../support/factories.ts"
 import { aContainerRow, aGroup, aRunRow } from "../../support/rows.ts"
 
 const NOW = 50_000
-const making = { now: NOW, newRunId: () => anId("run") }
+const making = { now: NOW, newRunId: () => anId("run"), cell: null }
 const ending = (group: Group & { run: { id: string } }, changes = {}) =>
   replaceRun(group, {
     ...aRunRow(group.container),
@@ -196,13 +188,17 @@ describe("a deadline", () => {
 describe("the quota", () => {
   const quota = { containers: 2, cpus: 0.3, memory_bytes: 100 }
   it("is not tripped by binary rounding", () => {
-    expect(overQuota({ containers: 1, cpus: 0.1, memory_bytes: 0 }, quota, { cpus: 0.2, memory_bytes: 1 })).toBeUndefined()
+    expect(
+      overQuota({ containers: 1, cpus: 0.1, memory_bytes: 0 }, quota, { containers: 1, cpus: 0.2, memory_bytes: 1 }),
+    ).toBeUndefined()
   })
   it.each([
     [{ containers: 2, cpus: 0, memory_bytes: 0 }, "containers"],
     [{ containers: 0, cpus: 0.2, memory_bytes: 0 }, "cpus"],
     [{ containers: 0, cpus: 0, memory_bytes: 100 }, "memory_bytes"],
   ])("names the dimension that is used up", (used, dimension) => {
-    expect(overQuota(used, quota, { cpus: 0.2, memory_bytes: 1 })?.detail).toContain(`The quota for ${dimension} is`)
+    expect(overQuota(used, quota, { containers: 1, cpus: 0.2, memory_bytes: 1 })?.detail).toContain(
+      `The quota for ${dimension} is`,
+    )
   })
 })

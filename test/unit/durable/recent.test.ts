@@ -1,6 +1,6 @@
 import { expect, it } from "vitest"
 import { Recent } from "../../../durable/tenant/recent.ts"
-import { replaceRun } from "../../../durable/tenant/plan.ts"
+import { replaceRun } from "../../../durable/tenant/group.ts"
 import { aGroup, aRunRow } from "../../support/rows.ts"
 
 it("finds a container by its id and by any of its runs, as it was put last", () => {
