@@ -11,6 +11,7 @@ import { Agent } from "./agent/agent.ts"
 import { enroll } from "./agent/enroll.ts"
 import { bootId, hostCapacity, nodeFacts } from "./agent/facts.ts"
 import { EXIT, Fault } from "./agent/fault.ts"
+import { LeaseFile } from "./agent/lease-file.ts"
 import { loadIdentity, publicKeyOf, saveIdentity, signAssertion } from "./agent/identity.ts"
 import type { Identity } from "./agent/identity.ts"
 import { lockState } from "./agent/state-lock.ts"
@@ -47,12 +48,14 @@ async function main(): Promise<number> {
   const identity = await enrolled(config, log)
   const controller = await openController(config, log)
   const capacity = await hostCapacity(await diskCapacity(config.state, config.diskOvercommit), config.capacity)
-  const ofHost = { hostname: config.name, labels: config.labels, capacity, bootId: await bootId(), controller }
+  const boot = await bootId()
+  const ofHost = { hostname: config.name, labels: config.labels, capacity, bootId: boot, controller }
   let ready = false
   const agent = await Agent.adopt({
     controller,
     facts: () => nodeFacts(ofHost),
     journalDir: join(config.state, "journal"),
+    leaseMemory: new LeaseFile(join(config.state, "lease"), boot, log),
     bridgeVersion: BRIDGE_VERSION,
     url: config.url,
     assertion: () => signAssertion(identity, systemTimers.now(), randomUUID()),

@@ -14,7 +14,8 @@ import type { Found } from "./assignments.ts"
 import { Connection } from "./connection.ts"
 import type { Verdict } from "./connection.ts"
 import { Journal } from "./journal.ts"
-import { Lease } from "./lease.ts"
+import { endsWithLease, Lease } from "./lease.ts"
+import type { LeaseMemory } from "./lease.ts"
 import { endOf } from "./notices.ts"
 import { Reporter } from "./reporter.ts"
 import { semaphore } from "./semaphore.ts"
@@ -32,6 +33,8 @@ const LAST_REPORTS_MS = 5_000
 export interface AgentOptions {
   readonly controller: Controller
   readonly journalDir: string
+  /** What the bridge before this one knew of the lease. */
+  readonly leaseMemory: LeaseMemory
   /** As they are now: devices come and go. */
   readonly facts: () => NodeFacts
   readonly bridgeVersion: string
@@ -74,10 +77,11 @@ export class Agent {
       log,
       bootId: options.facts().boot_id,
       reporter: this.#reporter,
+      heed: () => this.#lease.check(),
       onComplete: () => this.#journalWhole(journal, found),
     }
     this.#assignments = new Assignments(deps, found)
-    this.#lease = new Lease(timers, () => this.#leaseLost())
+    this.#lease = new Lease(timers, options.leaseMemory, () => this.#leaseLost())
     this.#streams = new Streams({
       controller,
       log,
@@ -170,7 +174,11 @@ export class Agent {
   #leaseLost(): void {
     this.#options.log.error("the platform was not heard of for a whole lease: stops what it may no longer run", {})
     const message = "The container was stopped because its host lost touch with the platform."
-    this.#stopAll("platform", { code: "lease_lost", message }, this.#stopLimit())
+    const reason = { code: "lease_lost", message }
+    for (const manager of this.#assignments.all)
+      if (endsWithLease(manager.record)) manager.stop("platform", reason, this.#stopLimit())
+    // What the platform said before counts no more: it may have been on its way for as long as this process was stopped.
+    this.#connection.session?.abandon()
   }
 
   /** Until this is on disk, the next bridge takes every run that it does not know for one that may have run. */
@@ -211,6 +219,7 @@ export class Agent {
       command: (message) => void this.#command(message),
       stream: (message) => this.#streams.received(message),
       alive: (sentAt) => this.#lease.renew(sentAt),
+      heed: () => this.#lease.check(),
     }
   }
 
@@ -236,6 +245,7 @@ export class Agent {
   #maintain(): void {
     const { controller, timers } = this.#options
     this.#cancelMaintenance = timers.after(MAINTAIN_MS, () => {
+      this.#assignments.writeAgain()
       void this.#assignments
         .sweep()
         .then(() => controller.maintain(this.#assignments.liveImages()))

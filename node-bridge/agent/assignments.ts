@@ -62,7 +62,10 @@ export class Assignments {
 
   /** Takes up what the journal knew; nothing of it is condemned yet. */
   adopt(records: readonly RunRecord[]): void {
-    for (const record of records) this.#add(new RunManager(this.#managerDeps(), record, null, true))
+    const managers = records.map((record) => new RunManager(this.#managerDeps(), record, null, true))
+    for (const manager of managers) this.#managers.set(manager.runId, manager)
+    // The first step of the first may find that the lease of all is gone.
+    for (const manager of managers) manager.begin()
   }
 
   /** The whole set: everything else on this host goes. */
@@ -105,6 +108,11 @@ export class Assignments {
   liveImages(): ReadonlySet<string> {
     const digests = this.all.flatMap(({ record }) => [record.image_digest, record.assignment.spec.image_digest])
     return new Set(digests.filter((digest) => digest !== null))
+  }
+
+  /** What could not be written when it changed, for want of space. */
+  writeAgain(): void {
+    for (const manager of this.#managers.values()) manager.writeAgain()
   }
 
   /** Resolves when every run here has ended and is cleaned up. */

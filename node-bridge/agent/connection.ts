@@ -6,7 +6,7 @@ import { WebSocket } from "ws"
 import { CLOSE, MAX_TEXT_MESSAGE_BYTES, SUBPROTOCOL } from "../../schema/protocol.ts"
 import type { Log } from "../log.ts"
 import { explain } from "../log.ts"
-import { backoffMs, HEALTHY_MS } from "./backoff.ts"
+import { backoffMs, failuresAfter } from "./backoff.ts"
 import { Session } from "./session.ts"
 import type { SessionHandlers, Socket } from "./session.ts"
 import type { Timers } from "../timers.ts"
@@ -28,7 +28,11 @@ export interface ConnectionOptions {
 /** Why the bridge must not come back with its key. */
 export type Verdict = "forgotten" | "replaced"
 
-type End = { readonly code: number; readonly why: string }
+interface End {
+  readonly code: number
+  readonly why: string
+  readonly wasOpen: boolean
+}
 
 export class Connection {
   readonly #options: ConnectionOptions
@@ -54,7 +58,7 @@ export class Connection {
       if (this.#stop.signal.aborted) return null
       if (end.code === CLOSE.forgotten) return "forgotten"
       if (end.code === CLOSE.replaced) return "replaced"
-      failures = timers.boottime() - begunAt >= HEALTHY_MS ? 1 : failures + 1
+      failures = failuresAfter(failures, { wasOpen: end.wasOpen, livedMs: timers.boottime() - begunAt })
       const inMs = backoffMs(failures, random())
       log.warn(`no session with the platform: ${end.why}; tries again`, { in_ms: Math.round(inMs), url: this.#options.url })
       await this.#sleep(inMs)
@@ -100,11 +104,12 @@ export class Connection {
         })
         socket.on("close", (code, reason) => {
           session.closed()
-          resolve({ code, why: code === 1006 ? why : `it was closed (${code} ${reason.toString("utf8")})` })
+          const { wasOpen } = session
+          resolve({ code, wasOpen, why: code === 1006 ? why : `it was closed (${code} ${reason.toString("utf8")})` })
         })
       })
     } catch (error) {
-      return { code: 0, why: explain(error) }
+      return { code: 0, wasOpen: false, why: explain(error) }
     } finally {
       this.#session = null
       this.#socket = null

@@ -8,11 +8,11 @@ import type { SignalName } from "../../schema/container.ts"
 import { DESIRED } from "../../schema/lifecycle.ts"
 import type { Assignment, Reason } from "../../schema/protocol.ts"
 import type { Inspection } from "../runtime/controller.ts"
-import type { Log } from "../log.ts"
 import { explain } from "../log.ts"
 import { advance, maySettle } from "./advance.ts"
 import { gaveUp } from "./endings.ts"
-import type { Journal } from "./journal.ts"
+import { KeptRecord } from "./kept-record.ts"
+import type { KeptRecordDeps } from "./kept-record.ts"
 import { hasEnded } from "./record.ts"
 import type { RunRecord, Stop } from "./record.ts"
 import { verdict } from "./retry.ts"
@@ -20,12 +20,10 @@ import type { Verb } from "./retry.ts"
 import { perform } from "./verbs.ts"
 import type { HeldRun, VerbDeps } from "./verbs.ts"
 
-export interface RunManagerDeps extends VerbDeps {
-  readonly journal: Pick<Journal, "write" | "forget">
-  readonly log: Log
+export interface RunManagerDeps extends VerbDeps, KeptRecordDeps {
   readonly bootId: string
-  /** The record changed in a way that others should hear of. */
-  readonly report: (record: RunRecord) => void
+  /** Looks at the lease, before each step: a bridge that slept past its end must stop its runs before it does anything else. */
+  readonly heed: () => void
   /** Nothing of the run is left on this host. */
   readonly gone: (runId: RunId) => void
 }
@@ -35,8 +33,7 @@ const CALLED_OFF = new Error("The wish for this run changed.")
 export class RunManager {
   readonly #deps: RunManagerDeps
   readonly #held: HeldRun
-  #record: RunRecord
-  #saved: RunRecord | null
+  readonly #kept: KeptRecord
   #seen: Inspection | null
   #dropped = false
   #closed = false
@@ -53,9 +50,8 @@ export class RunManager {
   /** `seen`: what is known of the run on the host; null to look first. `saved`: the record comes from the journal. */
   constructor(deps: RunManagerDeps, record: RunRecord, seen: Inspection | null, saved: boolean) {
     this.#deps = deps
-    this.#record = record
+    this.#kept = new KeptRecord(deps, record, saved)
     this.#seen = seen
-    this.#saved = saved ? record : null
     this.#held = this.#hold()
   }
 
@@ -63,7 +59,10 @@ export class RunManager {
     return this.#record.assignment.run_id
   }
   get record(): RunRecord {
-    return this.#record
+    return this.#kept.now
+  }
+  get #record(): RunRecord {
+    return this.#kept.now
   }
   get dropped(): boolean {
     return this.#dropped
@@ -89,8 +88,8 @@ export class RunManager {
     if (same && stop_timeout_seconds === known.stop_timeout_seconds) return
     const spec = { ...known.spec, network }
     const network_due = this.#record.network_due || network !== known.spec.network
-    this.#record = { ...this.#record, assignment: { ...known, desired, paused, stop_timeout_seconds, spec }, network_due }
-    this.#changed()
+    const wished = { ...known, desired, paused, stop_timeout_seconds, spec }
+    this.#changed({ ...this.#record, assignment: wished, network_due })
   }
 
   /** The node itself, or the platform through it, stops the run. What is being stopped already keeps its reason. */
@@ -100,8 +99,7 @@ export class RunManager {
     const stop: Stop = this.#record.stop
       ? { ...this.#record.stop, limit_seconds: shorter(this.#record.stop.limit_seconds, limitSeconds) }
       : { by, reason, limit_seconds: limitSeconds, asked_at_ms: nowMs, signalled_at_ms: null, killed_at_ms: null }
-    this.#record = { ...this.#record, stop }
-    this.#changed()
+    this.#changed({ ...this.#record, stop })
   }
 
   /** The platform's set has this run no more. */
@@ -115,8 +113,7 @@ export class RunManager {
   /** The tenant sends a signal by hand. Throws `ControllerError`. */
   async signal(signal: SignalName): Promise<void> {
     if (this.#record.state !== "running") return
-    this.#record = { ...this.#record, tenant_signal: signal }
-    this.#save()
+    this.#kept.become({ ...this.#record, tenant_signal: signal })
     await this.#deps.controller.signal(this.runId, signal)
   }
 
@@ -129,9 +126,14 @@ export class RunManager {
     await this.#done
   }
 
-  #changed(): void {
+  /** Journals what a full disk refused before. */
+  writeAgain(): void {
+    this.#kept.save()
+  }
+
+  #changed(record: RunRecord): void {
     this.#notBeforeMs = 0
-    this.#save()
+    this.#kept.become(record)
     if (!maySettle(this.#record, { dropped: this.#dropped })) this.#inFlight?.abort(CALLED_OFF)
     this.#poke()
   }
@@ -145,6 +147,7 @@ export class RunManager {
     for (;;) {
       if (this.#closed) return
       this.#poked = false
+      this.#deps.heed()
       const facts = { seen: this.#seen, dropped: this.#dropped, bootId: this.#deps.bootId, notBeforeMs: this.#notBeforeMs }
       const step = advance(this.#record, facts, this.#deps.timers.now())
       switch (step.kind) {
@@ -236,14 +239,20 @@ export class RunManager {
       },
       become: (next) => this.#become(next),
       see: (next) => this.#see(next),
-      written: () => this.#written(),
+      written: () => this.#kept.written(),
+      wanted: () => this.#wanted(),
       abortable: (run) => this.#abortable(run),
     }
   }
 
+  #wanted(): void {
+    this.#deps.heed()
+    if (this.#closed || !maySettle(this.#record, { dropped: this.#dropped })) throw CALLED_OFF
+  }
+
   async #abortable<T>(run: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const controller = new AbortController()
-    if (this.#closed || !maySettle(this.#record, { dropped: this.#dropped })) throw CALLED_OFF
+    this.#wanted()
     this.#inFlight = controller
     try {
       return await run(controller.signal)
@@ -279,26 +288,8 @@ export class RunManager {
   }
 
   #become(record: RunRecord): void {
-    const news = record.revision !== this.#record.revision
-    this.#record = record
-    if (news) this.#deps.report(record)
+    this.#kept.become(record)
     if (record.released) this.#settled.resolve()
-    this.#save()
-  }
-
-  /** Writes the record down; a verb that depends on it asks again by `#written`, and fails with it. */
-  #save(): void {
-    try {
-      this.#written()
-    } catch (error) {
-      this.#deps.log.error("could not write a run's journal", { run: this.runId, error: explain(error) })
-    }
-  }
-
-  #written(): void {
-    if (this.#saved === this.#record) return
-    this.#deps.journal.write(this.#record)
-    this.#saved = this.#record
   }
 }
 

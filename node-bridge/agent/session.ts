@@ -62,8 +62,10 @@ export interface SessionHandlers {
   readonly acknowledged: (seq: number) => void
   readonly command: (message: CommandMessage) => void
   readonly stream: (message: StreamMessage) => void
-  /** A heartbeat that left at this boot time has been answered. */
+  /** The hello or a heartbeat that left at this boot time has been answered. */
   readonly alive: (sentAt: number) => void
+  /** Something came. What was on its way while this process was stopped must not count: the session may be over after this. */
+  readonly heed: () => void
 }
 
 export class Session {
@@ -71,9 +73,11 @@ export class Session {
   readonly #handlers: SessionHandlers
   readonly #timers: Timers
   #phase: "dialling" | "greeting" | "filling" | "open" | "over" = "dialling"
+  #wasOpen = false
   #filling: unknown[] = []
   #version = 0
   #heartbeatMs = 0
+  #helloAt = 0
   #unanswered: number[] = []
   #cancelTimer: (() => void) | null = null
 
@@ -86,6 +90,7 @@ export class Session {
   /** The socket is open. */
   opened(): void {
     this.#phase = "greeting"
+    this.#helloAt = this.#timers.boottime()
     this.send(this.#handlers.hello())
     this.#cancelTimer = this.#timers.after(GREETING_MS, () => this.fail(CLOSE.protocol_error, "no complete set in time"))
   }
@@ -111,8 +116,23 @@ export class Session {
     this.#socket.close(code, reason.slice(0, 120))
   }
 
+  /** Ends it at once, whatever is on its way. */
+  abandon(): void {
+    if (this.#phase === "over") return
+    this.closed()
+    this.#socket.terminate()
+  }
+
+  /** Whether it came as far as the complete set. */
+  get wasOpen(): boolean {
+    return this.#wasOpen
+  }
+
   received(data: string): void {
     if (this.#phase === "over") return
+    this.#handlers.heed()
+    // `heed` may have ended it.
+    if (this.#isOver) return
     if (data === HEARTBEAT_RESPONSE) return this.#answered()
     const message = read(data)
     if (message === undefined) return this.fail(CLOSE.protocol_error, "a message that this bridge cannot read")
@@ -134,12 +154,17 @@ export class Session {
     }
   }
 
+  get #isOver(): boolean {
+    return this.#phase === "over"
+  }
+
   #welcomed(message: Welcome): void {
     if (message.protocol !== PROTOCOL_VERSION) return this.fail(CLOSE.version, `protocol ${message.protocol} is not ours`)
     if (this.#phase !== "greeting") return this.fail(CLOSE.protocol_error, "a second welcome")
     this.#phase = "filling"
     this.#heartbeatMs = message.heartbeat_seconds * 1000
     this.#handlers.welcome(message)
+    this.#handlers.alive(this.#helloAt)
     this.#cancelTimer?.()
     this.#beat()
   }
@@ -150,6 +175,7 @@ export class Session {
     this.#filling.push(...assignments)
     if (more) return
     this.#phase = "open"
+    this.#wasOpen = true
     this.#version = resultsIn
     this.#handlers.complete(this.#filling.splice(0))
   }
@@ -163,10 +189,7 @@ export class Session {
   }
 
   #beat(): void {
-    if (this.#unanswered.length >= MISSED_HEARTBEATS) {
-      this.closed()
-      return this.#socket.terminate()
-    }
+    if (this.#unanswered.length >= MISSED_HEARTBEATS) return this.abandon()
     this.#unanswered.push(this.#timers.boottime())
     this.#socket.send(HEARTBEAT_REQUEST)
     this.#cancelTimer = this.#timers.after(this.#heartbeatMs, () => this.#beat())

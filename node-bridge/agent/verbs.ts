@@ -20,6 +20,8 @@ export interface HeldRun {
   see(seen: Inspection): void
   /** Returns when the record as it is now would survive this process. Throws when it cannot be written. */
   written(): void
+  /** Throws when the wish has changed, or the lease has run out, since the step began. */
+  wanted(): void
   /** Runs what a changed wish calls off. */
   abortable<T>(run: (signal: AbortSignal) => Promise<T>): Promise<T>
 }
@@ -86,6 +88,7 @@ async function start(run: HeldRun, { controller, starts, timers }: VerbDeps): Pr
   const askedAt = performance.now()
   const giveBack = await run.abortable((signal) => starts.acquire(signal))
   try {
+    run.wanted()
     const queued = { start_queue: round(performance.now() - askedAt) }
     if (run.record.state !== "starting") run.become(risen(run.record, "starting", timers.now()))
     run.written()

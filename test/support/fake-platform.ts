@@ -52,6 +52,8 @@ export class FakePlatform {
   reports = 0
   acking = true
   answering = true
+  /** False: nobody gets as far as a session. */
+  reachable = true
   timing = { heartbeat_seconds: 1, lease_seconds: 45, lease_margin_seconds: 15 }
   /** Assignments in one message of the complete set. */
   partSize = 200
@@ -172,7 +174,8 @@ export class FakePlatform {
   }
 
   async #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
-    if (await this.#mayConnect(request)) this.#sockets.handleUpgrade(request, socket, head, (ws) => this.#connected(ws))
+    if (!this.reachable) socket.destroy()
+    else if (await this.#mayConnect(request)) this.#sockets.handleUpgrade(request, socket, head, (ws) => this.#connected(ws))
     else socket.end("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
   }
 

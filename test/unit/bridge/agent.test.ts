@@ -5,9 +5,11 @@ import { randomUUID } from "node:crypto"
 import { Agent } from "../../../node-bridge/agent/agent.ts"
 import { createFakeController } from "../../../node-bridge/runtime/fake-controller.ts"
 import type { FakeController } from "../../../node-bridge/runtime/fake-controller.ts"
+import { LeaseFile } from "../../../node-bridge/agent/lease-file.ts"
 import { nodeFacts } from "../../../node-bridge/agent/facts.ts"
 import { silentLog } from "../../../node-bridge/log.ts"
 import { systemTimers } from "../../../node-bridge/timers.ts"
+import type { Timers } from "../../../node-bridge/timers.ts"
 import type { RunId } from "../../../schema/ids.ts"
 import { CLOSE, PROTOCOL_VERSION } from "../../../schema/protocol.ts"
 import type { Network } from "../../../schema/container.ts"
@@ -24,17 +26,21 @@ let host: FakeController
 let dir: Awaited<ReturnType<typeof temporaryDir>>
 let agent: Agent
 let running: Promise<unknown>
+/** How long the bridge was stopped so far: its timers do not know. */
+let stoppedForMs: number
+const timers: Timers = { ...systemTimers, boottime: () => systemTimers.boottime() + stoppedForMs }
 
 async function bridge(boot = BOOT): Promise<void> {
   agent = await Agent.adopt({
     controller: host,
     journalDir: join(dir.path, "journal"),
+    leaseMemory: new LeaseFile(join(dir.path, "lease"), boot, silentLog),
     facts: () => nodeFacts({ hostname: "host-1", labels: {}, capacity: CAPACITY, bootId: boot, controller: host }),
     bridgeVersion: "test",
     url: platform.url,
     assertion: async () => "unsigned",
     parallelStarts: 4,
-    timers: systemTimers,
+    timers,
     random: () => 0,
     newId: randomUUID,
     log: silentLog,
@@ -44,6 +50,7 @@ async function bridge(boot = BOOT): Promise<void> {
 }
 
 beforeEach(async () => {
+  stoppedForMs = 0
   platform = await FakePlatform.start()
   host = await createFakeController({ dir: null, timers: systemTimers })
   dir = await temporaryDir()
@@ -252,14 +259,71 @@ describe("the lease", () => {
   it("stops the runs of a node that the platform does not hear, and tells when it is back", async () => {
     const { run_id } = await aRunning()
     platform.timing = { heartbeat_seconds: 0.05, lease_seconds: 1, lease_margin_seconds: 0 }
-    platform.answering = false
+    platform.drop()
+    await waitFor("a session under a short lease", () => platform.hellos.length === 2)
+    platform.reachable = false
     platform.drop()
     await waitFor("the end", async () => (await host.inspect(run_id)).kind === "exited")
-    platform.answering = true
+    platform.reachable = true
     expect(await reaches(run_id, "end", ({ state }) => state === "stopped")).toMatchObject({
       exit: { by: "platform" },
       reason: { code: "lease_lost" },
     })
+    await aRunning()
+  })
+})
+
+describe("a bridge that was stopped past its lease", () => {
+  const ends = (runId: RunId) => waitFor(`the end of ${runId}`, async () => (await host.inspect(runId)).kind === "exited")
+
+  it("stops its runs before it takes anything that was on its way to it", async () => {
+    const { run_id } = await aRunning()
+    const late = anAssignment()
+    const sessions = platform.hellos.length
+    stoppedForMs = 60_000
+    platform.assign(late)
+    platform.assignments.delete(late.run_id) // given up by the platform meanwhile
+    await ends(run_id)
+    expect(await reaches(run_id, "end", ({ state }) => state === "stopped")).toMatchObject({
+      exit: { by: "platform" },
+      reason: { code: "lease_lost" },
+    })
+    expect(platform.hellos.length).toBeGreaterThan(sessions)
+    expect(host.everStarted).toBe(1)
+  })
+
+  it("starts nothing that waited for its turn", async () => {
+    const assignment = anAssignment({ spec: { env: { FAKE_PREPARE_MS: "100" } } })
+    platform.assign(assignment)
+    await reaches(assignment.run_id, "preparing", ({ state }) => state === "preparing")
+    stoppedForMs = 60_000
+    const end = await reaches(assignment.run_id, "end", ({ state }) => state === "stopped")
+    expect(end.reason?.code).toBe("lease_lost")
+    expect(host.everStarted).toBe(0)
+  })
+
+  it("leaves those that are to be kept, and takes up its work", async () => {
+    const kept = await aRunning({ spec: { on_partition: "keep" } })
+    const other = await aRunning()
+    stoppedForMs = 60_000
+    platform.drop()
+    await ends(other.run_id)
+    await aRunning()
+    expect(await host.inspect(kept.run_id)).toMatchObject({ kind: "running" })
+    expect(platform.observed.get(kept.run_id)).toMatchObject({ state: "running" })
+  })
+
+  it("or killed past it: the next one stops them before it knows the platform", async () => {
+    const kept = await aRunning({ spec: { on_partition: "keep" } })
+    const other = await aRunning()
+    await agent.leave()
+    stoppedForMs = 60_000
+    await bridge()
+    expect(await reaches(other.run_id, "end", ({ state }) => state === "stopped")).toMatchObject({
+      exit: { by: "platform" },
+      reason: { code: "lease_lost" },
+    })
+    expect(await host.inspect(kept.run_id)).toMatchObject({ kind: "running" })
     await aRunning()
   })
 })

@@ -103,6 +103,7 @@ async function bridge(world: World, life: Life): Promise<Assignments> {
       log: silentLog,
       bootId: BOOT,
       reporter,
+      heed: () => {},
       onComplete: () => {},
     },
     { onHost, unreadable: new Set(loaded.unreadable), incomplete: loaded.incomplete },
