@@ -47,7 +47,11 @@ export class EventLog {
   }
 
   #after(after: string | null): number {
-    if (after === null) return 0
+    return after === null ? 0 : this.seqOf(after)
+  }
+
+  /** The place of a cursor or an event's id. @throws AppError `invalid_field`. */
+  seqOf(after: string): number {
     const seq = isId("evt", after) ? this.#store.seqOfEvent(after) : parseCursor(after)
     if (seq === undefined) {
       const message = `is neither a cursor such as ${formatCursor(1)} nor the id of an event that is kept`

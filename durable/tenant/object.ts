@@ -9,14 +9,15 @@ import { DurableObject } from "cloudflare:workers"
 import type { BatchAnswer, Container, DryRun, Event, OperatorDryRun, Page } from "../../schema/api.ts"
 import type { ContainerBatch, ContainerCreate, ContainerUpdate } from "../../schema/container.ts"
 import { AppError } from "../../schema/errors.ts"
-import type { CellId, NodeId, RunId } from "../../schema/ids.ts"
+import type { CellId, NodeId, RunId, WebhookId } from "../../schema/ids.ts"
 import type { Notice, Observation, Reason } from "../../schema/protocol.ts"
 import migrations from "../../schema/migrations/tenant/migrations.js"
 import { Alarms } from "../shared/alarms.ts"
 import { migrateOnce, openDatabase } from "../shared/database.ts"
 import { type Env, peersOf, randomNumber, systemClock, systemIds } from "../shared/ports.ts"
+import type { WebhookCreate, WebhookReplay, WebhookUpdate } from "../../schema/webhooks.ts"
 import type {
-  Answer, Call, ContainerAction, ContainerListRequest, EventsRequest, TenantConfig, TenantRpc, WaitRequest,
+  Answer, Call, ContainerAction, ContainerListRequest, DeliveriesRequest, EventsRequest, TenantConfig, TenantRpc, WaitRequest,
 } from "../shared/rpc.ts" // prettier-ignore
 import { Cells } from "./cells.ts"
 import { Changing } from "./changing.ts"
@@ -32,6 +33,7 @@ import type { RunRow } from "./rows.ts"
 import { Saga } from "./saga.ts"
 import { TenantStore } from "./store.ts"
 import { Watchers } from "./watchers.ts"
+import { Webhooks } from "./webhooks/webhooks.ts"
 
 export class TenantObject extends DurableObject<Env> implements TenantRpc {
   readonly #clock = systemClock
@@ -45,6 +47,7 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
   readonly #events: EventLog
   readonly #observations: Observations
   readonly #watchers = new Watchers()
+  readonly #webhooks: Webhooks
   #settings: TenantConfig | undefined
 
   constructor(ctx: DurableObjectState, env: Env) {
@@ -59,6 +62,7 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
       () => store.nextRetry(),
       () => store.nextDeadline(),
       () => nextCollection(store.oldest(), clock.now()),
+      () => this.#webhooks.nextWake(),
     ])
     const ledger = new Ledger(store, clock, ids, {
       committed: (committed) => this.#committed(committed),
@@ -80,6 +84,18 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
     const reading = new Reading(store, watchers, settings)
     this.#reading = reading
     this.#events = new EventLog(store, watchers, reading)
+    this.#webhooks = new Webhooks({
+      db,
+      env,
+      clock,
+      tenantId: () => this.#config().tenant_id,
+      labelsOf: (id) => store.container(id)?.spec.labels ?? null,
+      seqOf: (place) => this.#events.seqOf(place),
+      addEvent: (draft, now) => store.addEvent(null, draft, now, ids.make("evt")),
+      told: () => this.#told(),
+      background: (work) => ctx.waitUntil(work),
+      wakeAt: (ms) => this.#alarms.atLatest(ms),
+    })
     const once = new Once(store, clock)
     this.#changing = new Changing({ store, ledger, saga, once, reading, watchers, peers, clock, ids, settings })
     this.#observations = new Observations(store, ledger, () => this.#config().policy)
@@ -150,6 +166,44 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
     return this.#events.follow(request)
   }
 
+  async createWebhook(id: WebhookId, create: WebhookCreate) {
+    this.#config()
+    return this.#webhooks.endpoints.create(id, create)
+  }
+
+  async listWebhooks() {
+    this.#config()
+    return this.#webhooks.endpoints.list()
+  }
+
+  async getWebhook(id: WebhookId) {
+    return this.#webhooks.endpoints.get(id)
+  }
+
+  async updateWebhook(id: WebhookId, update: WebhookUpdate) {
+    return this.#webhooks.endpoints.update(id, update)
+  }
+
+  async removeWebhook(id: WebhookId) {
+    this.#webhooks.endpoints.remove(id)
+  }
+
+  async rotateWebhookSecret(id: WebhookId, overlapSeconds: number) {
+    return this.#webhooks.endpoints.rotate(id, overlapSeconds)
+  }
+
+  async testWebhook(id: WebhookId) {
+    return this.#webhooks.endpoints.test(id)
+  }
+
+  async listDeliveries(id: WebhookId, request: DeliveriesRequest) {
+    return this.#webhooks.endpoints.deliveries(id, request)
+  }
+
+  async replayWebhook(id: WebhookId, replay: WebhookReplay) {
+    return this.#webhooks.endpoints.replay(id, replay)
+  }
+
   async observe(nodeId: NodeId, observations: Observation[], gone: RunId[], notices: Notice[]): Promise<{ unknown: RunId[] }> {
     return { unknown: this.#observations.take(nodeId, observations, gone, notices) }
   }
@@ -175,6 +229,7 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
       const now = this.#clock.now()
       for (const id of this.#store.dueContainers(now)) this.#ledger.change(id, (group, at) => passDeadline(group, at))
       this.#store.collect(retentionBounds(now))
+      this.#webhooks.wake()
       await this.#saga.drive(this.#store.dueRuns(now))
     })
   }
@@ -192,7 +247,14 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
   #committed({ containers, due, wakeAtMs }: Committed): void {
     this.#alarms.atLatest(wakeAtMs)
     this.#watchers.changed(containers)
+    this.#webhooks.poke()
     this.#background(due)
+  }
+
+  /** An event of no container was written. */
+  #told(): void {
+    this.#watchers.changed(new Set())
+    this.#webhooks.poke()
   }
 
   #background(runs: readonly RunRow[]): void {
