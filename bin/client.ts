@@ -8,6 +8,7 @@ export interface Client {
   readonly url: string
   get<T>(path: string): Promise<T>
   post<T>(path: string, body?: unknown, headers?: Readonly<Record<string, string>>): Promise<T>
+  patch<T>(path: string, body: unknown): Promise<T>
   delete<T>(path: string): Promise<T>
   text(path: string): Promise<string>
 }
@@ -56,6 +57,7 @@ export function clientOf(url: string, token: string): Client {
     url,
     get: async (path) => JSON.parse(await call("GET", path)),
     post: async (path, body, headers) => JSON.parse(await call("POST", path, body, headers)),
+    patch: async (path, body) => JSON.parse(await call("PATCH", path, body)),
     delete: async (path) => JSON.parse(await call("DELETE", path)),
     text: (path) => call("GET", path),
   }

@@ -103,6 +103,7 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
       await migrateOnce(db, migrations)
       await this.#alarms.load()
       this.#settings = store.settings()
+      if (this.#settings) this.#webhooks.poke()
     })
   }
 
