@@ -1,6 +1,7 @@
 /** What a request carries through the worker, and the only place in it that turns ids into stubs of objects. */
 import type { Context } from "hono"
 import type { Clock, Env, Ids, Peers } from "../durable/shared/ports.ts"
+import { type Sealer, sealerFor } from "../durable/shared/sealing.ts"
 import type { TenantId, TokenId } from "../schema/ids.ts"
 import { formatId, ID_RANDOM_BYTES } from "../schema/ids.ts"
 import type { RequestId } from "../schema/ids.ts"
@@ -24,6 +25,8 @@ export interface Services {
   readonly peers: Peers
   readonly directory: Directory
   readonly keyring: Keyring
+  /** Of answers that are stored to be given again: some hold a token, and the directory must not be a place to read tokens from. */
+  readonly sealer: Sealer
 }
 
 export interface AppEnv {
@@ -58,6 +61,7 @@ export function servicesOf(env: Env): Services {
     peers: peersOf(env),
     directory,
     keyring: openKeyring(env, directory, systemClock),
+    sealer: sealerFor(env.SECRETS_KEY, "stored answers"),
   }
   opened.set(env, services)
   return services

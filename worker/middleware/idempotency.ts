@@ -12,7 +12,6 @@ import { AppError } from "../../schema/errors.ts"
 import { formatId } from "../../schema/ids.ts"
 import type { AppContext } from "../env.ts"
 import { sha256, sha256Hex } from "../hash.ts"
-import { seal, unseal } from "../sealing.ts"
 
 export const IDEMPOTENCY_HEADER = "Idempotency-Key"
 const REPLAYED_HEADER = "Idempotency-Replayed"
@@ -53,25 +52,24 @@ export async function once<T extends StoredAnswer>(
   idempotency: Idempotency,
   work: (ids: Ids) => Promise<T>,
 ): Promise<StoredAnswer> {
-  const { directory, clock, ids, keyring } = c.var.services
+  const { directory, clock, ids, sealer } = c.var.services
   if (idempotency === null) return work(ids)
   const nowMs = clock.now()
   // The key is the caller's secret as much as its answer is.
   const key = await sha256Hex(idempotency.key)
-  const secret = keyring.signingKey().d
   const context = `${owner} ${key}`
 
   const held = await directory.claimKey(owner, key, idempotency.fingerprint, nowMs, nowMs - IDEMPOTENCY_SECONDS * 1000)
   if (held) {
     if (held.fingerprint !== idempotency.fingerprint)
       throw new AppError("idempotency_mismatch", `This ${IDEMPOTENCY_HEADER} came with another request before.`)
-    if (held.answer !== null) return replay(await unseal(secret, context, held.answer))
+    if (held.answer !== null) return replay(await sealer.unseal(context, held.answer))
     const dead = nowMs - held.startedAtMs > CLAIM_SECONDS * 1000
     if (!dead || !(await directory.takeOverKey(owner, key, held.startedAtMs, nowMs)))
       throw new AppError("idempotency_in_progress", `The first call with this ${IDEMPOTENCY_HEADER} is still running.`)
   }
   const answer = await attempt(c, owner, key, async () => work(await repeatableIds(context, held?.createdAtMs ?? nowMs)))
-  await directory.answerKey(owner, key, await seal(secret, context, JSON.stringify(answer)))
+  await directory.answerKey(owner, key, await sealer.seal(context, JSON.stringify(answer)))
   return answer
 }
 
