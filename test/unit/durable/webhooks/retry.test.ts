@@ -1,4 +1,4 @@
-import fc from "fast-check"
+import { assert, double, nat, property } from "fast-check"
 import { describe, expect, it } from "vitest"
 import {
   freshFrom, type Health, judge, type Outcome, RETRY_SECONDS, retryAfterSeconds,
@@ -36,8 +36,8 @@ describe("what an attempt makes of a delivery", () => {
   })
 
   it("spreads retries by a fifth to either side", () => {
-    fc.assert(
-      fc.property(fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }), fc.nat(8), (random, tries) => {
+    assert(
+      property(double({ min: 0, max: 1, maxExcluded: true, noNaN: true }), nat(8), (random, tries) => {
         const { next_attempt_ms } = judge(silent, { tries, first_attempt_ms: NOW }, healthy, NOW, random)
         const wait = ((next_attempt_ms ?? 0) - NOW) / 1000 / (RETRY_SECONDS[tries] ?? 0)
         return wait >= 0.8 && wait <= 1.2
