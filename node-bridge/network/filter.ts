@@ -22,6 +22,8 @@ export class PacketFilter {
   readonly #socket = new FilterSocket()
   readonly #elements = new Map<RunId, readonly Element[]>()
   #version = 0
+  /** The kernel's table could not be made anew, and may hold what is not held here any more. */
+  #stale = false
   #loading: Promise<void> | null = null
 
   constructor(options: Omit<RuleOptions, "elements">) {
@@ -32,6 +34,7 @@ export class PacketFilter {
   /** Makes the kernel's table say what is held here, all at once. */
   load(): Promise<void> {
     this.#version += 1
+    this.#stale = true
     this.#loading ??= this.#load().finally(() => {
       this.#loading = null
     })
@@ -44,6 +47,7 @@ export class PacketFilter {
       // oxlint-disable-next-line no-await-in-loop -- what changed while nft ran may be lost with the table before: once more
       await loadRules(ruleset({ ...this.#options, elements: [...this.#elements.values()].flat() }))
     }
+    this.#stale = false
   }
 
   /** Loads the table if somebody took it away, as a reload of the host's own firewall does. True when it was gone. */
@@ -60,11 +64,11 @@ export class PacketFilter {
     else this.#elements.set(runId, elements)
     this.#version += 1
     try {
-      this.#socket.change(this.#table, gone, added)
+      if (!this.#stale) return this.#socket.change(this.#table, gone, added)
     } catch {
       // The table is gone, or holds what we do not know of: made anew, it says what is held here and nothing else.
-      await this.load()
     }
+    await this.load()
   }
 
   /** Holds what a run may do without telling the kernel, for the next `load`. */

@@ -149,9 +149,9 @@ export class NamespacePool implements NetworkPool {
   async release(runId: RunId): Promise<void> {
     const taken = this.#taken.get(runId)
     if (taken === undefined) return
-    this.#taken.delete(runId)
     this.#residents.remove(runId)
-    await this.#filter.set(runId, []).finally(() => this.#let(taken))
+    await this.#filter.set(runId, []) // while that fails, nobody else gets an address that the kernel may still let through
+    if (this.#taken.delete(runId)) this.#let(taken)
   }
 
   async recover(live: readonly LiveNetwork[]): Promise<void> {

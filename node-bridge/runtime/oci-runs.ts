@@ -36,7 +36,7 @@ import type { SeccompFilters } from "./seccomp-filters.ts"
 import { Stopwatch } from "./stopwatch.ts"
 import { takeOver } from "./take-over.ts"
 import type { TakeOverHost } from "./take-over.ts"
-import { removeRuntimeDirectory, removeTrees, takeDown } from "./teardown.ts"
+import { endRun, removeLeftovers, removeRuntimeDirectory, removeTrees } from "./teardown.ts"
 import type { TeardownTools } from "./teardown.ts"
 
 /** A runtime as this bridge uses it, for one profile. */
@@ -62,12 +62,14 @@ export class OciController implements Controller {
   readonly #observer: RunObserver
   readonly #live: LiveRuns
   readonly #closeParts: () => Promise<void>
+  readonly #tryOut: () => Promise<void>
 
-  constructor(host: OciHost, closeParts: () => Promise<void>) {
+  constructor(host: OciHost, closeParts: () => Promise<void>, tryOut: () => Promise<void>) {
     this.#on = host
     this.versions = host.versions
     this.maxOpenFiles = host.maxOpenFiles
     this.#closeParts = closeParts
+    this.#tryOut = tryOut
     this.#observer = new RunObserver(host, (runId) => this.#prepared.has(runId))
     this.#live = new LiveRuns(host)
   }
@@ -81,6 +83,10 @@ export class OciController implements Controller {
 
   listen(listener: HostListener): () => void {
     return this.#on.happenings.listen(listener)
+  }
+
+  probe(): Promise<void> {
+    return this.#tryOut()
   }
 
   #runtimeOf(profile: Profile): Runtime {
@@ -117,6 +123,7 @@ export class OciController implements Controller {
     const known = readRecord(paths.record)
     if (before.kind !== "absent" && known !== null) return { image_digest: known.image_digest, timings: {} }
     if (this.#isThere(runId)) await this.release(runId) // what a bridge before us had begun
+    rmSync(paths.exitFile, { force: true }) // of a process that was created, never let go, and ended by that release
     const watch = new Stopwatch()
     const letGo = this.#on.migrations.keepFast()
     try {
@@ -233,19 +240,25 @@ export class OciController implements Controller {
     return readRecord(this.#paths(runId).record)?.stop_signal ?? null
   }
 
+  /** What a run has stays its own while a process of it lives; after that nothing of it waits for another part. */
   async release(runId: RunId): Promise<void> {
     const paths = this.#paths(runId)
     this.#live.remove(runId)
     const prepared = this.#prepared.get(runId)
     if (prepared !== undefined) letGoOfRoot(prepared)
     this.#prepared.delete(runId)
-    if (this.#isThere(runId)) await takeDown(this.#on, runId, paths, () => this.inspect(runId))
+    const isThere = this.#isThere(runId)
+    if (isThere) await endRun(this.#on, runId, paths, () => this.inspect(runId))
     this.#live.forget(runId)
-    await this.#on.parts.disks.release(runId)
-    await this.#on.parts.network.release(runId)
+    const { disks, network, processors, images } = this.#on.parts
     this.#on.devices.release(runId)
-    this.#on.parts.processors.release(runId)
-    this.#on.parts.images.release(runId)
+    processors.release(runId)
+    images.release(runId)
+    const parts = [isThere ? removeLeftovers(this.#on, runId, paths) : null, disks.release(runId), network.release(runId)]
+    const failed = (await Promise.allSettled(parts)).flatMap((part) =>
+      part.status === "rejected" ? [part.reason as unknown] : [],
+    )
+    if (failed.length > 0) throw new Error(failed.map(explain).join("; "), { cause: failed[0] })
   }
 
   async remove(runId: RunId): Promise<void> {

@@ -140,13 +140,19 @@ function letGo(fifo: string): boolean {
 
 const going = (fifo: string) => `${fifo}.going`
 
-/** Without a reader the process has gone on, or has died: both is an end of waiting. */
+/**
+ * Without a reader the process has gone on, or has died: both is an end of waiting. It may come to that while we look, for a
+ * bridge that dies with the pipe open lets the process go as well.
+ */
 function finishLetGo(fifo: string): void {
   if (!existsSync(going(fifo))) return
   const fd = openWaiting(going(fifo))
-  if (fd !== null) {
-    writeSync(fd, "\0")
-    closeSync(fd)
+  try {
+    if (fd !== null) writeSync(fd, "\0")
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error && error.code === "EPIPE")) throw error
+  } finally {
+    if (fd !== null) closeSync(fd)
   }
   unlinkSync(going(fifo))
 }

@@ -33,8 +33,8 @@ export interface TeardownTools {
   readonly clis: RuntimeClis
 }
 
-/** Ends the run and removes what it left but its log and its records; `inspect` puts its outcome on record. */
-export async function takeDown(
+/** Ends every process of the run, and throws while one lives; `inspect` puts its outcome on record. */
+export async function endRun(
   on: TeardownTools & { readonly bootId: string },
   runId: RunId,
   paths: RunPaths,
@@ -45,12 +45,11 @@ export async function takeDown(
   const sameBoot = record?.boot_id === on.bootId
   await endProcesses(on, runId, sameBoot ? (record?.monitor ?? null) : null, record?.init != null)
   if (record !== null) await inspect() // and of one that was just killed
-  await removeLeftovers(on, runId, paths)
 }
 
-/** Ends every process of the run: the container's, then its monitor's, which writes the exit code in between. */
+/** Ends the container's processes, then its monitor, which writes the exit code in between. */
 async function endProcesses(
-  { cgroups, clis }: TeardownTools,
+  { cgroups }: TeardownTools,
   runId: RunId,
   monitor: ProcessIdentity | null,
   created: boolean,
@@ -63,12 +62,16 @@ async function endProcesses(
     while (isAlive(monitor) && performance.now() < deadline) await delay(POLL_MS)
     sendSignal(monitor, SIGKILL)
   }
-  // Which one created it, a record may not have lived to say.
-  for (const name of RUNTIME_NAMES) await clis[name].delete(runId)
 }
 
-/** Removes what the run left but its log and its records. */
-async function removeLeftovers({ cgroups, tools, host }: TeardownTools, runId: RunId, paths: RunPaths): Promise<void> {
+/** Removes what a run that has ended left but its log and its records. */
+export async function removeLeftovers(
+  { cgroups, clis, tools, host }: TeardownTools,
+  runId: RunId,
+  paths: RunPaths,
+): Promise<void> {
+  // Which one created it, a record may not have lived to say.
+  for (const name of RUNTIME_NAMES) await clis[name].delete(runId)
   cgroups.remove(runId)
   rmSync(join(host.socketsDir, runId), { recursive: true, force: true })
   // By rm(1): it walks by descriptor, so that a tree deeper than the longest path is no obstacle.

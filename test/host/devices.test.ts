@@ -6,6 +6,7 @@ import { execFileSync } from "node:child_process"
 import { cpSync, existsSync, readdirSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { readRecord, writeRecord } from "../../node-bridge/runtime/host-record.ts"
 import type { Assignment, Notice } from "../../schema/protocol.ts"
 import { describeDevices, makeNodeOf } from "../support/devices.ts"
 import type { RealDevice } from "../support/devices.ts"
@@ -280,6 +281,21 @@ describe("a device in use", () => {
     await waiting
     expect((await bench.through(second)).text).toBe("fuse ok")
     await removed(first)
+  })
+
+  it("stays with a run that was created and never let go when its bridge died, until that is released", async () => {
+    const first = await bench.up(withDevices(bench.shell("sleep 100"), "tun"))
+    const { record } = bench.paths(first.run_id)
+    const nameless = { init: null, monitor: null, started_at_ms: null }
+    writeRecord(record, { ...(readRecord(record) ?? expect.fail("no record")), ...nameless })
+    await bench.controller.close()
+    bench.controller = await bench.another()
+    listen()
+    const second = withDevices(bench.shell("true"), "tun")
+    await expect(bench.controller.prepare(second, AbortSignal.timeout(300))).rejects.toThrow()
+    await bench.controller.remove(first.run_id)
+    await bench.up(second)
+    await removed(second)
   })
 
   it("is lost when its node goes: told once, and listed so until it is back", async () => {

@@ -8,7 +8,7 @@ import { createOciController } from "../../node-bridge/runtime/oci-controller.ts
 import type { OciControllerOptions } from "../../node-bridge/runtime/oci-controller.ts"
 import { hostPaths, runPaths, runtimeRootOf } from "../../node-bridge/runtime/paths.ts"
 import type { RunPaths } from "../../node-bridge/runtime/paths.ts"
-import type { ImageConfig } from "../../node-bridge/runtime/ports.ts"
+import type { ImageConfig, ImageStore } from "../../node-bridge/runtime/ports.ts"
 import type { Assignment, LogEntry, LogOptions } from "../../schema/protocol.ts"
 import type { RunId } from "../../schema/ids.ts"
 import { anAssignment } from "./assignments.ts"
@@ -37,27 +37,30 @@ export interface HostBench {
   close(): Promise<void>
 }
 
+/** A bridge's controller on a bench's directory. */
+export function benchController(dir: string, images: ImageStore, options: Partial<OciControllerOptions> = {}) {
+  return createOciController({
+    stateDir: join(dir, "state"),
+    runtime: "crun",
+    profiles: ["hardened"],
+    imagesDir: null,
+    log: silentLog,
+    images,
+    network: { size: 2 },
+    disks: { poolSize: 1, everyMs: 100 },
+    ...options,
+  })
+}
+
 export async function openHostBench(
   options: Partial<OciControllerOptions> & { image?: Partial<ImageConfig> } = {},
 ): Promise<HostBench> {
   const { image, ...rest } = options
   const dir = mkdtempSync(join(tmpdir(), "berth-host-"))
-  const stateDir = join(dir, "state")
   makeBusyboxRoot(join(dir, "image"))
   const images = busyboxStore(join(dir, "image"), image)
-  const another = () =>
-    createOciController({
-      stateDir,
-      runtime: "crun",
-      profiles: ["hardened"],
-      imagesDir: null,
-      log: silentLog,
-      images,
-      network: { size: 2 },
-      disks: { poolSize: 1, everyMs: 100 },
-      ...rest,
-    })
-  const host = hostPaths(stateDir)
+  const another = () => benchController(dir, images, rest)
+  const host = hostPaths(join(dir, "state"))
   // In life one bridge at a time has a state: here one of two may close, and must not take the directory from the other.
   mkdirSync(runtimeRootOf(host, "crun"), { recursive: true })
   writeFileSync(join(runtimeRootOf(host, "crun"), ".bench"), "")
