@@ -2,9 +2,10 @@
  * The agent: what this node has to run, made true through the controller and told to the platform. It joins journal, runs,
  * reports, lease, streams and connection, and decides nothing that one of them could.
  */
-import type { NodeFacts } from "../../schema/node.ts"
+import type { NodeCondition, NodeFacts } from "../../schema/node.ts"
 import { LEASE_MARGIN_SECONDS, PROTOCOL_VERSION } from "../../schema/protocol.ts"
 import type { Condition, NodeMessage, Notice, Reason } from "../../schema/protocol.ts"
+import { withFound } from "../condition/condition.ts"
 import { ControllerError } from "../runtime/controller.ts"
 import type { Controller } from "../runtime/controller.ts"
 import type { Log } from "../log.ts"
@@ -18,6 +19,7 @@ import { endsWithLease, Lease } from "./lease.ts"
 import type { LeaseMemory } from "./lease.ts"
 import { endOf } from "./notices.ts"
 import { Reporter } from "./reporter.ts"
+import { RuntimeHealth } from "./runtime-health.ts"
 import { semaphore } from "./semaphore.ts"
 import type { CommandMessage, SessionHandlers } from "./session.ts"
 import { Streams } from "./streams.ts"
@@ -29,6 +31,8 @@ const MAINTAIN_MS = 30_000
 const STOP_RESERVE_SECONDS = 5
 /** After everything has stopped: how long the platform may take to acknowledge the last reports. */
 const LAST_REPORTS_MS = 5_000
+
+const SHUTTING_DOWN: NodeCondition = { kind: "shutting_down", message: "The host is shutting down." }
 
 export interface AgentOptions {
   readonly controller: Controller
@@ -58,8 +62,9 @@ export class Agent {
   readonly #lease: Lease
   readonly #streams: Streams
   readonly #connection: Connection
-  /** The bridge's own end; it outweighs what the host says. */
-  #draining: Condition | null = null
+  /** The bridge's own end. */
+  #draining = false
+  readonly #health: RuntimeHealth
   #deaf: (() => void) | null = null
   #marginSeconds: number = LEASE_MARGIN_SECONDS
   #cancelMaintenance: (() => void) | null = null
@@ -68,6 +73,8 @@ export class Agent {
     const { controller, timers, log, parallelStarts, url, assertion, random } = options
     this.#options = options
     this.#reporter = new Reporter(timers)
+    const tell = () => this.#send({ type: "condition", condition: this.#condition() })
+    this.#health = new RuntimeHealth({ probe: () => controller.probe(), timers, log, changed: tell })
     const starts = semaphore(parallelStarts)
     const deps = {
       controller,
@@ -77,6 +84,7 @@ export class Agent {
       log,
       bootId: options.facts().boot_id,
       reporter: this.#reporter,
+      health: this.#health,
       heed: () => this.#lease.check(),
       onComplete: () => this.#journalWhole(journal, found),
     }
@@ -128,6 +136,7 @@ export class Agent {
     this.#cancelMaintenance?.()
     this.#deaf?.()
     this.#lease.close()
+    this.#health.close()
     this.#streams.closeAll()
     this.#connection.close()
     await this.#assignments.close()
@@ -137,13 +146,8 @@ export class Agent {
   /** Stops every run, for at most so long each, tells the platform, and leaves. */
   async drain(timeoutSeconds: number): Promise<void> {
     const reason = { code: "host_shutdown", message: "The container was stopped because its host is shutting down." }
-    const message = "The host is shutting down."
-    this.#draining = {
-      accepting: false,
-      reason: { code: "shutting_down", message },
-      conditions: [{ kind: "shutting_down", message }],
-    }
-    this.#send({ type: "condition", condition: this.#draining })
+    this.#draining = true
+    this.#send({ type: "condition", condition: this.#condition() })
     this.#stopAll("host", reason, timeoutSeconds)
     await this.#assignments.settled()
     if (this.#connection.session) await this.#within(LAST_REPORTS_MS, this.#reporter.idle())
@@ -155,15 +159,17 @@ export class Agent {
   }
 
   #condition(): Condition {
-    return this.#draining ?? this.#options.controller.condition
+    const found = [this.#draining ? SHUTTING_DOWN : null, this.#health.condition].filter((one) => one !== null)
+    return withFound(this.#options.controller.condition, found)
   }
 
   /** Told first: the platform shall read why before it reads that the run has ended. */
   #noticed(notice: Omit<Notice, "id">): void {
     const manager = this.#assignments.get(notice.run_id)
     if (!manager || manager.dropped) return
-    this.#reporter.notice({ ...notice, id: this.#options.newId() })
-    const end = endOf(notice, manager.record.assignment.spec)
+    const { tenant_id, spec } = manager.record.assignment
+    this.#reporter.notice({ ...notice, id: this.#options.newId() }, tenant_id)
+    const end = endOf(notice, spec)
     if (end) manager.stop("host", end.reason, end.limitSeconds)
   }
 

@@ -72,6 +72,14 @@ export const newRecord = (assignment: Assignment, bootId: string, nowMs: number)
   released: false,
 })
 
+/** The record with a stop asked for; what is being stopped already keeps its reason and gets the shorter patience. */
+export function withStop(record: RunRecord, asked: Pick<Stop, "by" | "reason" | "limit_seconds">, nowMs: number): RunRecord {
+  const { stop } = record
+  if (stop === null) return { ...record, stop: { ...asked, asked_at_ms: nowMs, signalled_at_ms: null, killed_at_ms: null } }
+  const limits = [stop.limit_seconds, asked.limit_seconds].filter((limit) => limit !== null)
+  return { ...record, stop: { ...stop, limit_seconds: limits.length === 0 ? null : Math.min(...limits) } }
+}
+
 export const hasEnded = (record: RunRecord): boolean => isTerminal(record.state)
 
 export const observationOf = (record: RunRecord): Observation => ({

@@ -10,11 +10,13 @@
  * Notices are kept in memory only. A crash of the bridge loses those not acknowledged; whoever gave them looks again when
  * the next bridge begins, and tells anew what still holds. What has passed by then is not told.
  */
-import type { RunId } from "../../schema/ids.ts"
+import type { RunId, TenantId } from "../../schema/ids.ts"
 import { isTerminal, supersedes } from "../../schema/lifecycle.ts"
 import type { NodeMessage, Notice, Observation } from "../../schema/protocol.ts"
 import { MAX_OBSERVATIONS_PER_REPORT } from "../../schema/protocol.ts"
 import type { Timers } from "../timers.ts"
+import { WaitingNotices } from "./waiting-notices.ts"
+import type { WaitingNotice } from "./waiting-notices.ts"
 
 /** Longer than a start from a present image takes; a pull shows soon enough. */
 const PASSING_MS = 50
@@ -22,10 +24,13 @@ const PASSING_MS = 50
 const GATHER_MS = 25
 /** More on their way would only queue up at the platform. */
 const MAX_IN_FLIGHT = 8
-/** Kept while the platform is away; past so many the oldest are given up, since each names what `isolation` or a run's end tells too. */
-const MAX_NOTICES = 5_000
 
 type Report = NodeMessage & { type: "report" }
+
+interface InFlight {
+  readonly report: Report
+  readonly notices: readonly WaitingNotice[]
+}
 
 export class Reporter {
   readonly #timers: Pick<Timers, "after">
@@ -33,9 +38,8 @@ export class Reporter {
   #seq = 0
   readonly #pending = new Map<RunId, readonly Observation[]>()
   readonly #gone = new Set<RunId>()
-  /** By id, oldest first. */
-  readonly #notices = new Map<string, Notice>()
-  readonly #inFlight = new Map<number, Report>()
+  readonly #notices = new WaitingNotices()
+  readonly #inFlight = new Map<number, InFlight>()
   #scheduled = false
   #urgent = false
   /** Passing news has waited long enough. */
@@ -79,12 +83,8 @@ export class Reporter {
   }
 
   /** Tells of it at least once; `id` is the notice's alone. */
-  notice(notice: Notice): void {
-    this.#notices.set(notice.id, notice)
-    for (const oldest of this.#notices.keys()) {
-      if (this.#notices.size <= MAX_NOTICES) break
-      this.#notices.delete(oldest)
-    }
+  notice(notice: Notice, tenant: TenantId): void {
+    this.#notices.add(notice, tenant)
     this.#urgent = true
     this.#schedule()
   }
@@ -100,10 +100,10 @@ export class Reporter {
   /** The session is over: what was not acknowledged waits again, unless something newer does. */
   detach(): void {
     this.#send = null
-    for (const report of this.#inFlight.values()) {
+    for (const { report, notices } of this.#inFlight.values()) {
       for (const observation of report.observations) this.#keep(observation)
       for (const runId of report.gone) this.#gone.add(runId)
-      for (const notice of report.notices) this.#notices.set(notice.id, notice)
+      for (const { notice, tenant } of notices) this.#notices.add(notice, tenant)
     }
     this.#inFlight.clear()
   }
@@ -153,9 +153,9 @@ export class Reporter {
       if (!this.#urgent && (!this.#ripe || this.#inFlight.size > 0)) return
       this.#gathered = true // what is too much for one message goes on with the next, or when there is room
       if (this.#inFlight.size >= MAX_IN_FLIGHT) return
-      const report = this.#next()
-      this.#inFlight.set(report.seq, report)
-      this.#send(report)
+      const next = this.#next()
+      this.#inFlight.set(next.report.seq, next)
+      this.#send(next.report)
     }
     this.#urgent = false
     this.#ripe = false
@@ -166,7 +166,7 @@ export class Reporter {
     this.#gathers = null
   }
 
-  #next(): Report {
+  #next(): InFlight {
     const observations: Observation[] = []
     for (const [runId, waiting] of this.#pending) {
       if (observations.length + waiting.length > MAX_OBSERVATIONS_PER_REPORT) break
@@ -176,10 +176,10 @@ export class Reporter {
     // A run is gone only after its last observation was said.
     const gone = [...this.#gone].filter((runId) => !this.#pending.has(runId)).slice(0, MAX_OBSERVATIONS_PER_REPORT)
     for (const runId of gone) this.#gone.delete(runId)
-    const notices = [...this.#notices.values()].slice(0, MAX_OBSERVATIONS_PER_REPORT)
-    for (const { id } of notices) this.#notices.delete(id)
+    const notices = this.#notices.take(MAX_OBSERVATIONS_PER_REPORT)
     this.#seq += 1
-    return { type: "report", seq: this.#seq, observations, gone, notices }
+    const said = notices.map(({ notice }) => notice)
+    return { report: { type: "report", seq: this.#seq, observations, gone, notices: said }, notices }
   }
 }
 

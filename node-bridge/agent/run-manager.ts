@@ -13,15 +13,18 @@ import { advance, maySettle } from "./advance.ts"
 import { gaveUp } from "./endings.ts"
 import { KeptRecord } from "./kept-record.ts"
 import type { KeptRecordDeps } from "./kept-record.ts"
-import { hasEnded } from "./record.ts"
+import { hasEnded, withStop } from "./record.ts"
 import type { RunRecord, Stop } from "./record.ts"
 import { verdict } from "./retry.ts"
+import type { RuntimeHealth } from "./runtime-health.ts"
 import type { Verb } from "./retry.ts"
 import { perform } from "./verbs.ts"
 import type { HeldRun, VerbDeps } from "./verbs.ts"
 
 export interface RunManagerDeps extends VerbDeps, KeptRecordDeps {
   readonly bootId: string
+  /** How creates fare on this host. */
+  readonly health: Pick<RuntimeHealth, "succeeded" | "failed">
   /** Looks at the lease, before each step: a bridge that slept past its end must stop its runs before it does anything else. */
   readonly heed: () => void
   /** Nothing of the run is left on this host. */
@@ -95,11 +98,8 @@ export class RunManager {
   /** The node itself, or the platform through it, stops the run. What is being stopped already keeps its reason. */
   stop(by: Stop["by"], reason: Reason, limitSeconds: number | null): void {
     if (hasEnded(this.#record)) return
-    const nowMs = this.#deps.timers.now()
-    const stop: Stop = this.#record.stop
-      ? { ...this.#record.stop, limit_seconds: shorter(this.#record.stop.limit_seconds, limitSeconds) }
-      : { by, reason, limit_seconds: limitSeconds, asked_at_ms: nowMs, signalled_at_ms: null, killed_at_ms: null }
-    this.#changed({ ...this.#record, stop })
+    const asked = { by, reason, limit_seconds: limitSeconds }
+    this.#changed(withStop(this.#record, asked, this.#deps.timers.now()))
   }
 
   /** The platform's set has this run no more. */
@@ -201,6 +201,7 @@ export class RunManager {
     try {
       await run()
       this.#failures.delete(verb)
+      if (verb === "start") this.#deps.health.succeeded()
       return true
     } catch (error) {
       if (error !== CALLED_OFF) this.#failed(verb, error)
@@ -221,6 +222,7 @@ export class RunManager {
         this.#notBeforeMs = timers.now() + then.inMs
         return
       case "give_up":
+        this.#deps.health.failed(this.#record.assignment, then.reason.code)
         this.#become(gaveUp(this.#record, then.reason, then.exitCode, timers.now()))
         return
     }
@@ -291,9 +293,4 @@ export class RunManager {
     this.#kept.become(record)
     if (record.released) this.#settled.resolve()
   }
-}
-
-function shorter(a: number | null, b: number | null): number | null {
-  if (a === null) return b
-  return b === null ? a : Math.min(a, b)
 }

@@ -3,8 +3,8 @@
  * is used, so promises are counted against the size of the disk, and the space that is really free is watched beside them.
  * Pure.
  */
-import type { Condition } from "../../schema/protocol.ts"
 import { GIB, MIB } from "../../schema/container.ts"
+import type { NodeCondition } from "../../schema/node.ts"
 
 export interface Space {
   readonly totalBytes: number
@@ -30,11 +30,10 @@ const MOST_FLOOR_BYTES = 2 * GIB
 /** The condition ends only well above the floor, or it would come and go with every log line. */
 const RECOVERED = 1.25
 
-/** `pressed` is what the last look found. */
-export function pressureOf({ totalBytes, freeBytes }: Space, pressed: boolean): Condition {
+/** `pressed` is what the last look found. Null: there is enough. */
+export function diskPressure({ totalBytes, freeBytes }: Space, pressed: boolean): NodeCondition | null {
   const floor = Math.min(totalBytes * FLOOR_SHARE, MOST_FLOOR_BYTES) * (pressed ? RECOVERED : 1)
-  if (freeBytes >= floor) return { accepting: true, reason: null, conditions: [] }
+  if (freeBytes >= floor) return null
   const left = Math.floor(freeBytes / MIB)
-  const message = `The node's disk has only ${left} MiB left.`
-  return { accepting: false, reason: { code: "disk_pressure", message }, conditions: [{ kind: "disk_pressure", message }] }
+  return { kind: "disk_pressure", message: `The node's disk has only ${left} MiB left.` }
 }

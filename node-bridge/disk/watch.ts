@@ -4,11 +4,12 @@
  * the looks at the others go on.
  */
 import type { RunId } from "../../schema/ids.ts"
-import type { Condition, Notice } from "../../schema/protocol.ts"
+import type { NodeCondition } from "../../schema/node.ts"
+import type { Notice } from "../../schema/protocol.ts"
 import type { Log } from "../log.ts"
 import { explain } from "../log.ts"
 import type { ProcessIdentity } from "../runtime/process-identity.ts"
-import { pressureOf } from "./capacity.ts"
+import { diskPressure } from "./capacity.ts"
 import { look, sentence } from "./fill.ts"
 import type { Fill } from "./fill.ts"
 import { patience } from "./patience.ts"
@@ -21,7 +22,8 @@ export interface DiskWatchOptions {
   readonly stateDir: string
   readonly log: Log
   readonly notice: (notice: Omit<Notice, "id">) => void
-  readonly condition: (condition: Condition) => void
+  /** The host's own disk began to be short of space, or is no more. */
+  readonly condition: (condition: NodeCondition | null) => void
   readonly everyMs?: number
 }
 
@@ -83,10 +85,10 @@ export class DiskWatch {
   async #lookAtHost(): Promise<void> {
     const space = await patience.ask("the host's disk", () => spaceOf(this.#options.stateDir))
     if (space === null) return // the next look may know
-    const condition = pressureOf(space, this.#pressed)
-    if (condition.accepting === !this.#pressed) return
-    this.#pressed = !condition.accepting
+    const found = diskPressure(space, this.#pressed)
+    if ((found !== null) === this.#pressed) return
+    this.#pressed = found !== null
     this.#options.log.warn(this.#pressed ? "the disk is nearly full: takes no new containers" : "the disk has space again", {})
-    this.#options.condition(condition)
+    this.#options.condition(found)
   }
 }

@@ -106,6 +106,9 @@ export interface Controller {
   /** What happens to runs or the host without being asked. One listener; returns what takes it off. */
   listen(listener: HostListener): () => void
 
+  /** Makes a container of the host's own, runs it and takes it down again. Throws what failed. */
+  probe(): Promise<void>
+
   /** Work to do now and then: collect images, rotate logs, refill pools. Never throws. */
   maintain(liveImages: ReadonlySet<string>): Promise<void>
   /** Closes what this process holds; running containers are left as they are. */

@@ -68,6 +68,7 @@ export class FakeController implements Controller {
   #devices: readonly Device[]
   #condition: Condition = { accepting: true, reason: null, conditions: [] }
   #listener: HostListener | null = null
+  #broken: string | null = null
 
   constructor(options: FakeControllerOptions, runs: readonly FakeRun[]) {
     this.#options = options
@@ -109,6 +110,13 @@ export class FakeController implements Controller {
   happen(notice: Omit<Notice, "id">): void {
     this.#listener?.notice(notice)
   }
+  /** Knob: every start from now on fails with this code, and so does the host's own; null: as the runs' knobs say. */
+  breakDown(code: string | null): void {
+    this.#broken = code
+  }
+  async probe(): Promise<void> {
+    if (this.#broken !== null) throw new ControllerError(this.#broken, "The fake controller was told to be broken.")
+  }
   /** The network that a run has now. */
   networkOf(runId: RunId): Network | undefined {
     return this.#runs.get(runId)?.assignment.spec.network
@@ -129,6 +137,7 @@ export class FakeController implements Controller {
     const before = this.#must(assignment.run_id)
     if (before.started_at_ms !== null) return { started_at_ms: before.started_at_ms, timings: {} }
     await this.#pass(before.knobs.start_ms, new AbortController().signal)
+    await this.probe()
     const run = this.#must(assignment.run_id)
     this.#failOn(run, "start", run.knobs.start_error, run.knobs.start_error_retryable, run.knobs.start_failures)
     const now = this.#options.timers.now()

@@ -9,6 +9,7 @@ import { DeviceRegistry } from "../device/registry.ts"
 import type { DeviceOptions } from "../device/registry.ts"
 import { openDisks } from "../disk/open.ts"
 import type { DiskOptions } from "../disk/open.ts"
+import { MemoryWatch } from "../condition/memory-watch.ts"
 import { DiskWatch } from "../disk/watch.ts"
 import type { DiskWatchOptions } from "../disk/watch.ts"
 import { Profile } from "../../schema/container.ts"
@@ -48,7 +49,7 @@ import type { RuntimeClis } from "./runtime-cli.ts"
 import { RUNTIME_NAMES, RUNTIMES } from "./runtimes.ts"
 import type { RuntimeName } from "./runtimes.ts"
 import { SeccompFilters } from "./seccomp-filters.ts"
-import { offeredFeatures, selfTest } from "./self-test.ts"
+import { offeredFeatures, selfTest, tryOut } from "./self-test.ts"
 import { findTools } from "./tools.ts"
 import type { ToolName } from "./tools.ts"
 import { readVersions } from "./versions.ts"
@@ -116,10 +117,11 @@ export async function createOciController(options: OciControllerOptions): Promis
     stateDir: host.stateDir,
     log,
     notice: (notice) => happenings.notice(notice),
-    condition: (condition) => happenings.setCondition(condition),
+    condition: (found) => happenings.setCondition("disk_pressure", found),
     ...options.disks,
   })
   await diskWatch.look()
+  const memoryWatch = new MemoryWatch({ log, changed: (found) => happenings.setCondition("memory_pressure", found) })
   const devices = await DeviceRegistry.open(options.devices ?? {}, host.stateDir, happenings, log)
   const used = runtimes.chosen.map(([profile, name]) => [profile, useRuntime(name, layout, host)] as const)
   const controller = new OciController(
@@ -152,12 +154,20 @@ export async function createOciController(options: OciControllerOptions): Promis
       },
     },
     async () => {
+      memoryWatch.close()
       await network.close()
       await disks.close()
       await devices.close()
       await namespaces.close()
       for (const [, { creation }] of used) creation.close()
       sealed?.release()
+    },
+    // What runs is tried under the first profile that is offered.
+    async () => {
+      const [offered] = controller.profiles
+      if (offered === undefined) throw new Error("no profile passed its self-test when the bridge began")
+      const runtime = runtimes.chosen.find(([profile]) => profile === offered.name)?.[1]
+      if (runtime !== undefined) await tryOut({ controller, profile: offered.name, host, tools })
     },
   )
   await controller.recover()

@@ -44,7 +44,7 @@ export async function selfTest(input: SelfTestInput): Promise<Seen> {
   const known = recall(host.stateDir)
   const before = known[profile]
   if (before?.key === key) return before.seen
-  const seen = await runSelfTest(input)
+  const seen = await tryOut(input)
   writeFileSync(fileOf(host.stateDir), JSON.stringify({ ...known, [profile]: { key, seen } }))
   return seen
 }
@@ -89,8 +89,8 @@ const MEMORY_BYTES = 64 * 1024 * 1024
 /** No tenant has this id; the self-test gets an id range like everybody. */
 const NOBODY = new Uint8Array(ID_RANDOM_BYTES)
 
-/** Throws what did not hold. Leaves nothing behind either way. */
-async function runSelfTest({ controller, profile, host, tools }: SelfTestInput): Promise<Seen> {
+/** Makes a container of the host's own, now. Throws what did not hold. Leaves nothing behind either way. */
+export async function tryOut({ controller, profile, host, tools }: Omit<SelfTestInput, "runtime" | "versions">): Promise<Seen> {
   const rootDir = join(host.stateDir, "self-test-root")
   rmSync(rootDir, { recursive: true, force: true })
   mkdirSync(join(rootDir, "bin"), { recursive: true })

@@ -440,6 +440,24 @@ describe("what happens on the host", () => {
   })
 })
 
+describe("a host that cannot create containers", () => {
+  it("takes no new ones, and leaves those that run alone", async () => {
+    const lives = await aRunning()
+    host.breakDown("start_failed")
+    for (let i = 0; i < 3; i++) {
+      const fails = anAssignment()
+      platform.assign(fails)
+      await reaches(fails.run_id, "end", ({ state }) => state === "failed")
+    }
+    await waitFor("the condition", () => platform.conditions.at(-1)?.condition.accepting === false)
+    expect(platform.conditions.at(-1)?.condition.conditions).toMatchObject([{ kind: "runtime_broken" }])
+    expect(await host.inspect(lives.run_id)).toMatchObject({ kind: "running" })
+    host.breakDown(null)
+    await aRunning()
+    await waitFor("the condition's end", () => platform.conditions.at(-1)?.condition.accepting === true)
+  })
+})
+
 describe("a network that is changed", () => {
   const NONE = { egress: "none" as const }
 

@@ -104,6 +104,7 @@ async function bridge(world: World, life: Life): Promise<Assignments> {
       bootId: BOOT,
       reporter,
       heed: () => {},
+      health: { succeeded: () => {}, failed: () => {} },
       onComplete: () => {},
     },
     { onHost, unreadable: new Set(loaded.unreadable), incomplete: loaded.incomplete },

@@ -160,7 +160,7 @@ describe("the reporter", () => {
 
   it("tells a notice at once, and again until it is acknowledged", async () => {
     const notice = { id: "n1", run_id: record.assignment.run_id, kind: "disk_full" as const, at_ms: 1, reason: REASON }
-    reporter.notice(notice)
+    reporter.notice(notice, record.assignment.tenant_id)
     reporter.attach((report) => sent.push(report))
     await turn()
     expect(sent).toMatchObject([{ observations: [], notices: [notice] }])
@@ -177,7 +177,9 @@ describe("the reporter", () => {
 
   it("keeps the newest notices when the platform stays away", async () => {
     const { run_id } = record.assignment
-    for (let i = 0; i < 5_001; i++) reporter.notice({ id: `n${i}`, run_id, kind: "disk_full", at_ms: i, reason: REASON })
+    const { tenant_id } = record.assignment
+    for (let i = 0; i < 5_001; i++)
+      reporter.notice({ id: `n${i}`, run_id, kind: "disk_full", at_ms: i, reason: REASON }, tenant_id)
     reporter.attach((report) => sent.push(report))
     await turn()
     for (let seq = 1; seq <= 25; seq++) reporter.acknowledged(seq)

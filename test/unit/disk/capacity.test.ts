@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest"
-import { pressureOf, promisable } from "../../../node-bridge/disk/capacity.ts"
+import { diskPressure, promisable } from "../../../node-bridge/disk/capacity.ts"
 
 const GIB = 1024 ** 3
 const aDisk = (freeBytes: number) => ({ totalBytes: 20 * GIB, freeBytes })
@@ -24,16 +24,16 @@ describe("what a node may promise of its disk", () => {
 
 describe("the condition of a node's disk", () => {
   it("lets runs come while a twentieth is free", () => {
-    expect(pressureOf(aDisk(GIB), false)).toMatchObject({ accepting: true, reason: null })
-    expect(pressureOf(aDisk(GIB - 1), false)).toMatchObject({ accepting: false, reason: { code: "disk_pressure" } })
+    expect(diskPressure(aDisk(GIB), false)).toBeNull()
+    expect(diskPressure(aDisk(GIB - 1), false)).toMatchObject({ kind: "disk_pressure" })
   })
 
   it("ends only well above where it began", () => {
-    expect(pressureOf(aDisk(1.2 * GIB), true).accepting).toBe(false)
-    expect(pressureOf(aDisk(1.25 * GIB), true).accepting).toBe(true)
+    expect(diskPressure(aDisk(1.2 * GIB), true)).not.toBeNull()
+    expect(diskPressure(aDisk(1.25 * GIB), true)).toBeNull()
   })
 
   it("keeps no more than two GiB back of a large disk", () => {
-    expect(pressureOf({ totalBytes: 10_000 * GIB, freeBytes: 2 * GIB }, false).accepting).toBe(true)
+    expect(diskPressure({ totalBytes: 10_000 * GIB, freeBytes: 2 * GIB }, false)).toBeNull()
   })
 })
