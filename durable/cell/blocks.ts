@@ -8,7 +8,7 @@ import type { Free, NodeKind, NodeState } from "./node-state.ts"
 /** Small enough that a sample comes from several places of the cell; large enough that passing over is worth it. */
 export const BLOCK_NODES = 16
 
-const NOTHING: Free = { runs: 0, millicpus: 0, memory_bytes: 0, pids: 0, disk_bytes: 0, devices: 0 }
+const NOTHING: Free = { ready: false, runs: 0, millicpus: 0, memory_bytes: 0, pids: 0, disk_bytes: 0, devices: 0 }
 
 export class Block {
   readonly kind: NodeKind
@@ -24,13 +24,13 @@ export class Block {
   }
 
   /** The node has come, or more is free on it than before. */
-  raise({ ready, free }: NodeState): void {
-    if (ready) this.#free = most(this.#free, free)
+  raise({ free }: NodeState): void {
+    if (free.ready) this.#free = most(this.#free, free)
   }
 
   /** To what is true now. */
   tighten(): void {
-    this.#free = this.nodes.reduce((free, node) => (node.ready ? most(free, node.free) : free), NOTHING)
+    this.#free = this.nodes.reduce((free, node) => (node.free.ready ? most(free, node.free) : free), NOTHING)
   }
 }
 
@@ -78,6 +78,7 @@ export class Blocks {
 }
 
 const most = (a: Free, b: Free): Free => ({
+  ready: a.ready || b.ready,
   runs: Math.max(a.runs, b.runs),
   millicpus: Math.max(a.millicpus, b.millicpus),
   memory_bytes: Math.max(a.memory_bytes, b.memory_bytes),

@@ -3,7 +3,8 @@ import type { CellId } from "../../schema/ids.ts"
 import type { Refused } from "../../schema/api.ts"
 import type { Explanation } from "../shared/rpc.ts"
 import type { NodeState } from "./node-state.ts"
-import { refusal, scoreOf, type Search } from "./schedule.ts"
+import { refusal, type Search } from "./schedule.ts"
+import { scoreOf, scoresOf } from "./scorers.ts"
 
 /** Nodes told of by name; more than a person reads, and an answer of some hundred kilobytes. */
 const MAX_NODES = 1000
@@ -23,7 +24,7 @@ export function countRefusals(nodes: readonly NodeState[], search: Search): Refu
 export function explain(cell_id: CellId, nodes: readonly NodeState[], search: Search): Explanation {
   const judged = nodes.map((node) => {
     const reason = refusal(node, search) ?? null
-    return { node, reason, score: reason === null ? scoreOf(node, search) : null }
+    return { node, reason, score: reason === null ? scoreOf(node, search.ask, search.scorers) : null }
   })
   const sorted = judged.toSorted((a, b) => (b.score ?? -1) - (a.score ?? -1) || (a.node.id < b.node.id ? -1 : 1))
   const best = sorted[0]
@@ -33,13 +34,10 @@ export function explain(cell_id: CellId, nodes: readonly NodeState[], search: Se
       cell_id,
       reason,
       score,
-      scores: reason === null ? scoresOf(node, search) : {},
+      scores: reason === null ? scoresOf(node, search.ask) : {},
     })),
     region: best === undefined || best.score === null ? null : (best.node.kind.labels.region ?? null),
     fitting: judged.filter(({ reason }) => reason === null).length,
     refused: countRefusals(nodes, search),
   }
 }
-
-const scoresOf = (node: NodeState, { ask, scorers }: Search): Record<string, number> =>
-  Object.fromEntries(scorers.map(({ scorer }) => [scorer.name, scorer.run(node, ask)]))

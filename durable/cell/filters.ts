@@ -85,7 +85,7 @@ const hasDeviceKinds: Filter<NodeKind> = {
   },
 }
 
-const isReady: Filter<NodeState> = { name: "ready", run: (node) => (node.ready ? undefined : "is not ready") }
+const isReady: Filter<Free> = { name: "ready", run: ({ ready }) => (ready ? undefined : "is not ready") }
 
 const hasRunSlot: Filter<Free> = {
   name: "runs",
@@ -147,24 +147,15 @@ const isNotAvoided: Filter<NodeState> = {
   },
 }
 
-const onNode = ({ name, concerns, run }: Filter<Free>): Filter<NodeState> => ({
-  name,
-  concerns,
-  run: (node, ask) => run(node.free, ask),
-})
-
-const FREE_FILTERS: readonly Filter<Free>[] = [hasRunSlot, hasCpus, hasMemory, hasPids, hasDisk]
-
-/** In order; the first that refuses gives the reason. What never changes for a node comes before what does. */
-export const FILTERS = {
-  kind: [offersProfile, isForTenant, hasLabels, hasSpreadLabel, allowsOpenFiles, isSound, hasDeviceKinds],
-  node: [isReady, ...FREE_FILTERS.map(onNode), hasDevices, isBelowSpreadLimit, isNotAvoided],
-  /** What `node` would refuse on every node of a block can be told by what is free at the most on any of them. */
-  block: [...FREE_FILTERS, hasAnyDevices],
-} as const satisfies Filters
-
 export interface Filters {
   readonly kind: readonly Filter<NodeKind>[]
+  readonly free: readonly Filter<Free>[]
   readonly node: readonly Filter<NodeState>[]
-  readonly block: readonly Filter<Free>[]
+}
+
+/** In order; the first that refuses gives the reason. What never changes for a node comes before what does. */
+export const FILTERS: Filters = {
+  kind: [offersProfile, isForTenant, hasLabels, hasSpreadLabel, allowsOpenFiles, isSound, hasDeviceKinds],
+  free: [isReady, hasRunSlot, hasCpus, hasMemory, hasPids, hasDisk, hasAnyDevices],
+  node: [hasDevices, isBelowSpreadLimit, isNotAvoided],
 }

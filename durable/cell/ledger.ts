@@ -7,6 +7,7 @@ import type { NodeId } from "../../schema/ids.ts"
 import { type Block, Blocks } from "./blocks.ts"
 import { freeDevices, shelfOf } from "./devices.ts"
 import { Groups, type Membership } from "./groups.ts"
+import { Images } from "./images.ts"
 import { bitsOf, type Free, hashOf, milli, type NodeKind, type NodeState, type TrackRecord } from "./node-state.ts"
 import type { NodeRow, Reserved } from "./store.ts"
 import { NO_RECORD } from "./track-record.ts"
@@ -26,6 +27,7 @@ export class CapacityLedger {
   readonly #keyOf = new Map<NodeState, string>()
   readonly #blocks = new Blocks()
   readonly groups = new Groups()
+  readonly images = new Images()
 
   get nodes(): readonly NodeState[] {
     return [...this.#byId.values()]
@@ -46,7 +48,7 @@ export class CapacityLedger {
     const { labels } = entry.kind
     entry.kind = this.#kindOf(entry, row)
     entry.capacity = row.capacity
-    entry.ready = row.ready
+    entry.free.ready = row.ready
     entry.shelf = shelfOf(row.devices)
     count(entry)
     if (known && !sameLabels(labels, entry.kind.labels)) this.groups.relabelled()
@@ -58,13 +60,15 @@ export class CapacityLedger {
   setReady(id: NodeId, ready: boolean): void {
     const node = this.#byId.get(id)
     if (!node) return
-    node.ready = ready
+    node.free.ready = ready
     this.#blocks.raised(node)
   }
 
   setRecord(id: NodeId, record: TrackRecord): void {
     const node = this.#byId.get(id)
-    if (node) node.record = record
+    if (!node) return
+    this.images.replace(node.record, record)
+    node.record = record
   }
 
   forget(id: NodeId): void {
@@ -73,17 +77,25 @@ export class CapacityLedger {
     this.#byId.delete(id)
     this.#blocks.remove(node)
     this.groups.forget(node)
+    this.images.replace(node.record, NO_RECORD)
     this.#leaveKind(node)
   }
 
-  reserve(id: NodeId, what: Reserved): void {
-    this.#book(id, what, 1)
+  /** A run, and what it is to others. */
+  reserve(id: NodeId, what: Reserved & Membership): void {
+    const node = this.#book(id, what, 1)
+    if (node) this.groups.book(node, what, 1)
   }
 
   credit(id: NodeId, what: Reserved & Membership): NodeState | undefined {
     const node = this.#book(id, what, -1)
     if (node) this.groups.book(node, what, -1)
     return node
+  }
+
+  /** So many runs at once, when all is read anew; `take` and `join` add what is told of single ones. */
+  reserveAll(id: NodeId, runs: number, what: Omit<Reserved, "devices">): void {
+    this.#book(id, { ...what, devices: null }, runs)
   }
 
   /** Devices that are reserved already, when all is read anew. */
@@ -102,10 +114,10 @@ export class CapacityLedger {
   /** Totals of the nodes that are ready; `runs` and `nodes` are of all. */
   room(): Room {
     const room = { nodes: 0, ready_nodes: 0, runs: 0, cpus: 0, free_cpus: 0, memory_bytes: 0, free_memory_bytes: 0 }
-    for (const { ready, capacity, used, free } of this.#byId.values()) {
+    for (const { capacity, used, free } of this.#byId.values()) {
       room.nodes++
       room.runs += used.runs
-      if (!ready) continue
+      if (!free.ready) continue
       room.ready_nodes++
       room.cpus += capacity.cpus
       room.free_cpus += Math.max(0, free.millicpus) / 1000
@@ -115,11 +127,13 @@ export class CapacityLedger {
     return room
   }
 
-  #book(id: NodeId, what: Reserved, sign: 1 | -1): NodeState | undefined {
+  /** `runs`: below 0 they are given back. `what` of all of them is booked once. */
+  #book(id: NodeId, what: Reserved, runs: number): NodeState | undefined {
     const node = this.#byId.get(id)
     if (!node) return undefined
     const { used, taken } = node
-    used.runs += sign * what.runs
+    const sign = Math.sign(runs)
+    used.runs += runs
     used.memory_bytes += sign * what.memory_bytes
     used.pids += sign * what.pids
     used.disk_bytes += sign * what.disk_bytes
@@ -167,11 +181,10 @@ const newEntry = (row: NodeRow): Entry => ({
   seed: hashOf(row.node_id),
   kind: newKind(row, []),
   capacity: row.capacity,
-  ready: row.ready,
   shelf: shelfOf([]),
   taken: new Set(),
   used: { runs: 0, cpus: 0, memory_bytes: 0, pids: 0, disk_bytes: 0 },
-  free: { runs: 0, millicpus: 0, memory_bytes: 0, pids: 0, disk_bytes: 0, devices: 0 },
+  free: { ready: false, runs: 0, millicpus: 0, memory_bytes: 0, pids: 0, disk_bytes: 0, devices: 0 },
   record: NO_RECORD,
 })
 

@@ -6,6 +6,7 @@ import type { Capacity } from "../../schema/node.ts"
 import type { Ask } from "../shared/rpc.ts"
 import { fewestDevices, type Shelf } from "./devices.ts"
 import type { Groups } from "./groups.ts"
+import type { Images } from "./images.ts"
 
 /** What a node can do under one profile; `bits` has one for each of `FEATURES`, so that a filter compares numbers. */
 export interface Offer {
@@ -27,6 +28,8 @@ export interface NodeKind {
 
 /** What is free on a node; of several nodes, no less than any of them has free. */
 export interface Free {
+  /** Whether any of it may be given to new runs now. */
+  readonly ready: boolean
   readonly runs: number
   /** Thousandths of a processor: sums of fractions must not trip over binary rounding. */
   readonly millicpus: number
@@ -43,7 +46,6 @@ export interface NodeState {
   readonly seed: number
   readonly kind: NodeKind
   readonly capacity: Capacity
-  readonly ready: boolean
   readonly shelf: Shelf
   /** Names of devices that runs hold; booked by the ledger alone, as `used` and `free` are. */
   readonly taken: ReadonlySet<string>
@@ -70,18 +72,22 @@ export interface TrackRecord {
 /** An ask as filters and scorers see it. Made once for all runs of the ask. */
 export interface Wanted extends Omit<Ask, "run_ids"> {
   readonly bits: number
-  readonly need: Free
+  readonly need: Omit<Free, "ready">
   readonly image_hash: number
   /** Keys of `groups`: its own, and those that it must not share a node with. */
   readonly group: string | null
   readonly averse: readonly string[]
   readonly groups: Groups
+  readonly images: Images
   readonly now_ms: number
 }
 
 export const milli = (cpus: number): number => Math.round(cpus * 1000)
 
-export const wantedOf = (ask: Omit<Ask, "run_ids">, groups: Groups, now_ms: number): Wanted => ({
+/** What of the whole cell counts for one node. */
+export type Around = Pick<Wanted, "groups" | "images" | "now_ms">
+
+export const wantedOf = (ask: Omit<Ask, "run_ids">, around: Around): Wanted => ({
   ...ask,
   bits: bitsOf(ask.features),
   need: {
@@ -95,8 +101,7 @@ export const wantedOf = (ask: Omit<Ask, "run_ids">, groups: Groups, now_ms: numb
   image_hash: hashOf(ask.image),
   group: ask.placement.group === undefined ? null : groupKey(ask.tenant_id, ask.placement.group),
   averse: ask.placement.anti_affinity.map((name) => groupKey(ask.tenant_id, name)),
-  groups,
-  now_ms,
+  ...around,
 })
 
 /** A group is its tenant's own: another's of the same name is another. */

@@ -65,13 +65,13 @@ export class CellObject extends DurableObject<Env> implements CellRpc {
     const known = this.#ledger.get(node.node_id)
     const held = known !== undefined && known.taken.size > 0
     const devices = held ? keepTaken(node.devices, this.#store.devicesOf(node.node_id), known.taken) : node.devices
-    this.#putNode({ ...node, devices, ready: known?.ready ?? false, reason: null })
+    this.#putNode({ ...node, devices, ready: known?.free.ready ?? false, reason: null })
   }
 
   async setNodeReady(nodeId: NodeId, ready: boolean, reason: Reason | null): Promise<void> {
     const node = this.#ledger.get(nodeId)
     if (!node) return
-    const was = node.ready
+    const was = node.free.ready
     this.#store.setReady(nodeId, ready, reason)
     this.#ledger.setReady(nodeId, ready)
     this.#refusals.changed(node)
@@ -102,7 +102,7 @@ export class CellObject extends DurableObject<Env> implements CellRpc {
   async release(runIds: RunId[], faulty: RunId[]): Promise<void> {
     const released = this.#store.release(runIds)
     for (const row of released) {
-      const node = this.#ledger.credit(row.node_id, { ...row, runs: 1 })
+      const node = this.#ledger.credit(row.node_id, row)
       if (node) this.#refusals.changed(node)
     }
     const atFault = new Set(faulty)
@@ -115,9 +115,9 @@ export class CellObject extends DurableObject<Env> implements CellRpc {
   }
 
   async listNodes() {
-    return this.#ledger.nodes.map(({ id, ready, used, taken }) => ({
+    return this.#ledger.nodes.map(({ id, free, used, taken }) => ({
       node_id: id,
-      ready,
+      ready: free.ready,
       reserved: { ...used, devices: [...taken].toSorted() },
     }))
   }
@@ -146,7 +146,8 @@ export class CellObject extends DurableObject<Env> implements CellRpc {
   }
 
   #search(ask: Omit<Ask, "run_ids">): Search {
-    return searchFor(ask, { groups: this.#ledger.groups, scorers: this.#scorers, now_ms: systemClock.now() })
+    const { groups, images } = this.#ledger
+    return searchFor(ask, { groups, images, now_ms: systemClock.now() }, this.#scorers)
   }
 
   #remember(failed: readonly NodeId[]): void {
@@ -196,7 +197,7 @@ export class CellObject extends DurableObject<Env> implements CellRpc {
   #load(): void {
     const ledger = new CapacityLedger()
     for (const row of this.#store.nodes()) ledger.put(row)
-    for (const row of this.#store.reservedByNode()) ledger.reserve(row.node_id, row)
+    for (const row of this.#store.reservedByNode()) ledger.reserveAll(row.node_id, row.runs, row)
     for (const { node_id, devices } of this.#store.reservedDevices()) ledger.take(node_id, devices ?? [])
     for (const row of this.#store.memberships()) ledger.join(row.node_id, row)
     for (const { node_id, ...record } of this.#store.trackRecords()) ledger.setRecord(node_id, record)

@@ -46,8 +46,7 @@ export class Placing {
     const anti_affinity = ask.averse.length === 0 ? null : [...ask.averse]
     const row = { run_id, node_id: node.id, cpus, memory_bytes, pids, disk_bytes, devices, group: ask.group, anti_affinity }
     this.booked.push(row)
-    this.#ledger.reserve(node.id, { ...row, runs: 1 })
-    this.#ledger.join(node.id, row)
+    this.#ledger.reserve(node.id, row)
     this.#recordImage(node, ask.image_hash)
     const place = { node_id: node.id, devices: devices ?? [] }
     this.#places.set(run_id, place) // the same run twice in one batch

@@ -10,35 +10,31 @@ import type { RunId } from "../../schema/ids.ts"
 import type { Ask } from "../shared/rpc.ts"
 import type { Block } from "./blocks.ts"
 import { type Filter, FILTERS } from "./filters.ts"
-import type { Groups } from "./groups.ts"
-import { type Free, hashOf, type NodeKind, type NodeState, type Wanted, wantedOf } from "./node-state.ts"
-import type { Weighted } from "./scorers.ts"
+import { type Around, type Free, hashOf, type NodeKind, type NodeState, type Wanted, wantedOf } from "./node-state.ts"
+import { scoreOf, type Weighted } from "./scorers.ts"
 
 /** Fitting nodes among which the best is taken: a good one of these is nearly as good as the best of all, for less. */
-export const SAMPLE = 64
+export const SAMPLE = 32
 
 /** An ask beside what of the chain concerns it: made once for all its runs. */
 export interface Search {
   readonly ask: Wanted
   readonly kindFilters: readonly Filter<NodeKind>[]
+  readonly freeFilters: readonly Filter<Free>[]
   readonly nodeFilters: readonly Filter<NodeState>[]
-  readonly blockFilters: readonly Filter<Free>[]
   readonly scorers: readonly Weighted[]
   /** Of the kinds met so far: why none of its nodes will do; null if they may. */
   readonly verdicts: Map<NodeKind, string | null>
 }
 
-export function searchFor(
-  ask: Omit<Ask, "run_ids">,
-  { groups, scorers, now_ms }: { groups: Groups; scorers: readonly Weighted[]; now_ms: number },
-): Search {
-  const wanted = wantedOf(ask, groups, now_ms)
+export function searchFor(ask: Omit<Ask, "run_ids">, around: Around, scorers: readonly Weighted[]): Search {
+  const wanted = wantedOf(ask, around)
   const concerned = <On>(filters: readonly Filter<On>[]) => filters.filter((filter) => filter.concerns?.(wanted) ?? true)
   return {
     ask: wanted,
     kindFilters: concerned(FILTERS.kind),
+    freeFilters: concerned(FILTERS.free),
     nodeFilters: concerned(FILTERS.node),
-    blockFilters: concerned(FILTERS.block),
     scorers,
     verdicts: new Map(),
   }
@@ -68,7 +64,7 @@ export function schedule(blocks: readonly Block[], search: Search, run: RunId, s
     for (const node of block.nodes) {
       if (nodeRefusal(node, search) !== undefined) continue
       fits++
-      const score = scoreOf(node, search)
+      const score = scoreOf(node, search.ask, search.scorers)
       if (best === undefined || score > bestScore || (score === bestScore && order(node, salt) < order(best, salt))) {
         best = node
         bestScore = score
@@ -85,14 +81,8 @@ export function refusal(node: NodeState, search: Search): string | undefined {
   return kindRefusal(node.kind, search) ?? nodeRefusal(node, search)
 }
 
-export function scoreOf(node: NodeState, { ask, scorers }: Search): number {
-  let sum = 0
-  for (const { scorer, weight } of scorers) sum += weight * scorer.run(node, ask)
-  return sum
-}
-
 const refuses = (block: Block, search: Search): boolean =>
-  kindRefusal(block.kind, search) !== null || firstReason(search.blockFilters, block.free, search.ask) !== undefined
+  kindRefusal(block.kind, search) !== null || firstReason(search.freeFilters, block.free, search.ask) !== undefined
 
 function kindRefusal(kind: NodeKind, search: Search): string | null {
   let verdict = search.verdicts.get(kind)
@@ -103,7 +93,8 @@ function kindRefusal(kind: NodeKind, search: Search): string | null {
   return verdict
 }
 
-const nodeRefusal = (node: NodeState, { nodeFilters, ask }: Search) => firstReason(nodeFilters, node, ask)
+const nodeRefusal = (node: NodeState, { freeFilters, nodeFilters, ask }: Search) =>
+  firstReason(freeFilters, node.free, ask) ?? firstReason(nodeFilters, node, ask)
 
 function firstReason<On>(filters: readonly Filter<On>[], on: On, ask: Wanted): string | undefined {
   for (const filter of filters) {

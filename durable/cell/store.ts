@@ -13,7 +13,6 @@ export type NodeRow = typeof nodes.$inferSelect
 export type ReservationRow = typeof reservations.$inferSelect
 
 export interface Reserved {
-  readonly runs: number
   readonly cpus: number
   readonly memory_bytes: number
   readonly pids: number
@@ -77,7 +76,7 @@ export class CellStore {
     })
   }
 
-  reservedByNode(): (Reserved & { node_id: NodeId })[] {
+  reservedByNode(): (Omit<Reserved, "devices"> & { node_id: NodeId; runs: number })[] {
     return this.#db
       .select({
         node_id: reservations.node_id,
@@ -86,7 +85,6 @@ export class CellStore {
         memory_bytes: sql<number>`sum(${reservations.memory_bytes})`,
         pids: sql<number>`sum(${reservations.pids})`,
         disk_bytes: sql<number>`sum(${reservations.disk_bytes})`,
-        devices: sql<null>`null`,
       })
       .from(reservations)
       .groupBy(reservations.node_id)

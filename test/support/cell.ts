@@ -50,7 +50,7 @@ export const anAsk = ({ placement = {}, ...changes }: AskChanges = {}): Ask => (
 })
 
 export const aSearch = (ledger: CapacityLedger, ask: Ask, weights: Partial<Weights> = {}, now_ms = 0) =>
-  searchFor(ask, { groups: ledger.groups, scorers: weighted({ ...Weights.parse({}), ...weights }), now_ms })
+  searchFor(ask, { groups: ledger.groups, images: ledger.images, now_ms }, weighted({ ...Weights.parse({}), ...weights }))
 
 /** A ledger of these nodes, and what it knows of each, in their order. */
 export function aLedgerOf(...rows: Partial<NodeRow>[]): { ledger: CapacityLedger; nodes: NodeState[] } {
@@ -62,7 +62,6 @@ export function aLedgerOf(...rows: Partial<NodeRow>[]): { ledger: CapacityLedger
 export function book(ledger: CapacityLedger, node_id: NodeId, changes: Partial<ReservationRow> = {}): ReservationRow {
   const nothing = { cpus: 0, memory_bytes: 0, pids: 0, disk_bytes: 0, devices: null, group: null, anti_affinity: null }
   const row = { run_id: anId("run"), node_id, ...nothing, ...changes }
-  ledger.reserve(node_id, { ...row, runs: 1 })
-  ledger.join(node_id, row)
+  ledger.reserve(node_id, row)
   return row
 }

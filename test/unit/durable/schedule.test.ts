@@ -44,7 +44,7 @@ describe("scheduling", () => {
     expect(find()).toBeUndefined()
     expect(find()).toBeUndefined()
     const [row] = held
-    if (row) ledger.credit(row.node_id, { ...row, runs: 1 })
+    if (row) ledger.credit(row.node_id, row)
     expect(find()?.id).toBe(row?.node_id)
   })
 
@@ -114,7 +114,7 @@ describe("a standing refusal", () => {
     const refusals = new Refusals()
     refusals.add(aSearch(ledger, large), refused)
     const free = (row: (typeof held)[number][number]) => {
-      const node = ledger.credit(row.node_id, { ...row, runs: 1 })
+      const node = ledger.credit(row.node_id, row)
       if (node) refusals.changed(node)
       return refusals.get(aSearch(ledger, large))
     }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest"
 import { hashOf, type NodeState, type TrackRecord } from "../../../durable/cell/node-state.ts"
-import { scoreOf } from "../../../durable/cell/schedule.ts"
+import { scoreOf, scoresOf } from "../../../durable/cell/scorers.ts"
 import { failuresAt, NO_RECORD, withFailures, withImage } from "../../../durable/cell/track-record.ts"
 import type { ReservationRow } from "../../../durable/cell/store.ts"
 import { SCORERS, type Weights } from "../../../schema/api.ts"
@@ -15,7 +15,8 @@ function score(name: keyof Weights, holds: Partial<ReservationRow>, record: Trac
   const node = nodes[0] as NodeState
   book(ledger, node.id, holds)
   ledger.setRecord(node.id, record)
-  return scoreOf(node, aSearch(ledger, anAsk(), { ...NONE, [name]: 1 }, now))
+  const search = aSearch(ledger, anAsk(), { ...NONE, [name]: 1 }, now)
+  return scoreOf(node, search.ask, search.scorers)
 }
 
 describe("the score", () => {
@@ -34,9 +35,15 @@ describe("the score", () => {
     expect(score(name, holds)).toBeCloseTo(expected, 10)
   })
 
-  it("image is for nodes that have run it", () => {
-    expect(score("image", {}, withImage(NO_RECORD, hashOf("app:1")))).toBe(1)
+  it("image is for nodes that have run it, and counts the more the more of them there are", () => {
+    expect(score("image", {}, withImage(NO_RECORD, hashOf("app:1")))).toBe(1 / 8)
     expect(score("image", {}, withImage(NO_RECORD, hashOf("app:2")))).toBe(0)
+    const { ledger, nodes } = aLedgerOf(...Array.from({ length: 12 }, () => ({})))
+    const imageScore = (node: NodeState) => scoresOf(node, aSearch(ledger, anAsk()).ask).image
+    for (const { id } of nodes.slice(1)) ledger.setRecord(id, withImage(NO_RECORD, hashOf("app:1")))
+    expect(nodes.slice(0, 2).map(imageScore)).toEqual([0, 1])
+    for (const { id } of nodes.slice(3)) ledger.forget(id)
+    expect(nodes.slice(0, 2).map(imageScore)).toEqual([0, 2 / 8])
   })
 
   it("failures falls with each one, and comes back by halves", () => {
@@ -52,7 +59,8 @@ describe("the score", () => {
     const node = nodes[0] as NodeState
     const parts = SCORERS.map((name) => score(name, {}) * (name === "image" ? 10 : 2))
     const weights: Weights = { spread: 2, bin_pack: 2, balance: 2, image: 10, failures: 2 }
-    expect(scoreOf(node, aSearch(ledger, anAsk(), weights))).toBeCloseTo(
+    const search = aSearch(ledger, anAsk(), weights)
+    expect(scoreOf(node, search.ask, search.scorers)).toBeCloseTo(
       parts.reduce((a, b) => a + b),
       10,
     )
