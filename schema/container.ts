@@ -34,14 +34,17 @@ export const ImageReference = z
   .regex(IMAGE_REFERENCE, "must be an image reference such as registry.example/app:1 or app@sha256:…")
   .meta({ examples: ["registry.example/team/app:1.4", "localhost/hello:latest"] })
 
-/** A reference without tag and digest. */
-export const ImageRepository = z
-  .string()
-  .max(384)
-  .regex(new RegExp(`^(?:${DOMAIN}/)?${COMPONENT}(?:/${COMPONENT})*$`), "must be an image's name without a tag")
-  .meta({ examples: ["registry.example/team/app"] })
-
 export const ImageDigest = z.string().regex(/^sha256:[a-f0-9]{64}$/)
+
+/** Images of one repository, images of one digest, or one image of one repository. */
+export const ImageSelector = z
+  .string()
+  .max(512)
+  .regex(
+    new RegExp(`^(?:sha256:[a-f0-9]{64}|(?:${DOMAIN}/)?${COMPONENT}(?:/${COMPONENT})*(?:@sha256:[a-f0-9]{64})?)$`),
+    "must be an image's repository without a tag, a digest such as sha256:…, or both as repository@sha256:…",
+  )
+  .meta({ examples: ["registry.example/team/app"] })
 
 /** Signals by name, as in signal(7); the real-time ones and those that cannot mean anything to a tenant are left out. */
 export const SIGNALS = {
@@ -52,7 +55,7 @@ export const SignalName = z.enum(Object.keys(SIGNALS) as [keyof typeof SIGNALS, 
 export type SignalName = z.infer<typeof SignalName>
 
 /** A map would lose this name without a word, as JavaScript takes it for something else. */
-const named = <T extends z.ZodType>(map: T) =>
+export const named = <T extends z.ZodType>(map: T) =>
   z.preprocess((value, context) => {
     if (typeof value === "object" && value !== null && Object.hasOwn(value, "__proto__"))
       context.addIssue({ code: "custom", path: ["__proto__"], message: "cannot be used as a name" })

@@ -4,7 +4,7 @@
  * it was made from.
  */
 import { z } from "zod"
-import { ContainerName, DeviceKind, ImageDigest, ImageRepository, Labels } from "./container.ts"
+import { ContainerName, DeviceKind, ImageSelector, Labels, named } from "./container.ts"
 import { ContainerId, TokenId, TrustId } from "./ids.ts"
 
 /** A tenant's verbs. Which of them a token can be given follows from the operations that there are: worker/app.ts. */
@@ -29,6 +29,8 @@ export const DEFAULT_TOKEN_SECONDS = 86_400
 export const EXCHANGED_TOKEN_SECONDS = 3600
 /** A token carries its details with every call, and headers above 16 KiB are refused in many places. */
 export const MAX_DETAILS_BYTES = 3072
+/** What a token was made from, counted back: more than a pipeline's steps hand on to each other. */
+export const MAX_CHAIN = 8
 /** Entries; each is looked at in turn for every container. */
 export const MAX_DETAILS = 16
 
@@ -41,17 +43,17 @@ export const ContainerDetail = z
       .regex(/^[a-z0-9][a-z0-9-]{0,62}$/, "must be the beginning of a container's name")
       .optional()
       .meta({ description: "Those whose name begins so." }),
-    labels: Labels.refine((labels) => Object.keys(labels).length > 0, "must name a label")
+    labels: named(Labels.refine((labels) => Object.keys(labels).length > 0, "must name a label"))
       .optional()
       .meta({
         description: "Those that have all of these labels.",
       }),
     images: z
-      .array(z.union([ImageDigest, ImageRepository]))
+      .array(ImageSelector)
       .min(1)
       .max(32)
       .optional()
-      .meta({ description: "Those of one of these repositories, or of one of these digests. A tag alone proves no digest." }),
+      .meta({ description: "Those of one of these repositories or digests. What is created by its tag has no digest yet." }),
     max_resources: z
       .strictObject({
         cpus: z.number().min(0.01),

@@ -2,21 +2,16 @@
 import type { Context } from "hono"
 import type { Clock, Env, Ids, Peers } from "../durable/shared/ports.ts"
 import { type Sealer, sealerFor } from "../durable/shared/sealing.ts"
-import type { TenantId, TokenId } from "../schema/ids.ts"
 import { formatId, ID_RANDOM_BYTES } from "../schema/ids.ts"
 import type { RequestId } from "../schema/ids.ts"
 import type { Directory } from "./directory.ts"
 import { openDirectory } from "./directory.ts"
 import type { Keyring } from "./keyring.ts"
 import { openKeyring } from "./keyring.ts"
+import type { VerifiedAccess } from "./tokens.ts"
 
 /** Who calls, as its token proved. Without a tenant it is an operator. */
-export interface Principal {
-  readonly subject: string
-  readonly tenant: TenantId | null
-  readonly scopes: ReadonlySet<string>
-  readonly token: TokenId
-}
+export type Principal = VerifiedAccess
 
 /** What handlers work with; made once for each isolate, so its caches live as long. */
 export interface Services {

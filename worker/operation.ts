@@ -4,7 +4,7 @@
  */
 import type { z } from "zod"
 import type { Ids } from "../durable/shared/ports.ts"
-import type { Call } from "../durable/shared/rpc.ts"
+import type { Call, Caller } from "../durable/shared/rpc.ts"
 import type { Scope } from "../schema/api.ts"
 import { OPERATOR_SCOPE } from "../schema/api.ts"
 import type { ErrorCode } from "../schema/errors.ts"
@@ -32,6 +32,7 @@ export const TAGS = {
 /** A scope of the token; or how the caller proves itself instead; or nothing at all. */
 export type Access = Scope | "join-token" | "node-assertion" | "public"
 export const isScope = (access: Access): access is Scope => access.includes(":")
+const isTenants = (access: Access) => isScope(access) && access !== OPERATOR_SCOPE
 
 type Schema = z.ZodType
 type In<S> = S extends Schema ? z.output<S> : undefined
@@ -72,6 +73,11 @@ export interface Operation<P = unknown, Q = unknown, B = unknown, A = unknown> {
   readonly mayHold?: boolean
   /** Who remembers its `Idempotency-Key`s. Default: the TenantObject those of containers, the directory those of operators. */
   readonly idempotency?: "directory"
+  /**
+   * `by-its-call`: what it asks the TenantObject carries the caller, who is admitted there. Default: the TenantObject is asked
+   * beforehand whether the token was revoked, so that no operation can forget it.
+   */
+  readonly admission?: "by-its-call"
   readonly answer: {
     readonly status: 101 | 200 | 201 | 204
     readonly description: string
@@ -107,11 +113,14 @@ export async function run(op: Operation, c: AppContext): Promise<Response> {
   const idempotency = op.method === "get" ? null : await readIdempotency(c, body.text)
   const valid = validate(op, { params: c.req.param(), query: c.req.queries(), body: body.json })
   const hold = holdOf(op.mayHold ? c.req.header(PREFER_HEADER) : undefined)
+  if (isTenants(op.access) && op.admission !== "by-its-call") await tenantOf(c).admit(callerOf(c))
   const work = async (ids: Ids) => op.handle(c, { ...valid, idempotency, hold, ids } as Input<unknown, unknown, unknown>)
   const byDirectory = op.access === OPERATOR_SCOPE || op.idempotency === "directory"
   if (!byDirectory || idempotency === null) return send(c, await work(c.var.services.ids))
-  const { tenant, subject } = c.var.principal
-  return send(c, await once(c, `${tenant ?? "op"}:${subject}`, idempotency, async (ids) => storable(await work(ids))))
+  const { tenant, subject, token } = c.var.principal
+  // An answer may hold a secret, so a tenant's is for the very token that asked; others may have the same subject.
+  const owner = tenant === null ? `op:${subject}` : `${tenant}:${token}`
+  return send(c, await once(c, owner, idempotency, async (ids) => storable(await work(ids))))
 }
 
 function storable(reply: Reply<unknown> | Response): StoredAnswer {
@@ -135,8 +144,17 @@ export function tenantIdOf(c: AppContext): TenantId {
 export const tenantOf = (c: AppContext) => c.var.services.peers.tenant(tenantIdOf(c))
 
 /** What an object is told of the caller. */
-export const callOf = (c: AppContext, idempotency: Idempotency): Call => ({
-  subject: c.var.principal.subject,
-  request_id: c.var.requestId,
-  idempotency,
-})
+export function callerOf(c: AppContext): Caller {
+  const { subject, token, chain, scopes, details, expiresAtMs } = c.var.principal
+  return {
+    subject,
+    token_id: token,
+    token_chain: chain,
+    scopes: [...scopes],
+    details,
+    expires_at_ms: expiresAtMs,
+    request_id: c.var.requestId,
+  }
+}
+
+export const callOf = (c: AppContext, idempotency: Idempotency): Call => ({ ...callerOf(c), idempotency })

@@ -5,16 +5,17 @@
 import type { JWTPayload } from "jose"
 import { errors, importJWK, jwtVerify, SignJWT } from "jose"
 import { z } from "zod"
-import { NodeId, TenantId, TokenId } from "../schema/ids.ts"
+import { NodeId, TenantId, TokenId, TrustId } from "../schema/ids.ts"
 import { AppError } from "../schema/errors.ts"
 import { NODE_ASSERTION_SECONDS, NODE_ASSERTION_TYP } from "../schema/node.ts"
+import { AuthorizationDetails, MAX_CHAIN } from "../schema/tokens.ts"
 
 export const ACCESS_TOKEN_TYP = "at+jwt"
 const ALGORITHM = "EdDSA"
 /** Clocks of issuer and verifier may differ by this much. */
 export const CLOCK_TOLERANCE_SECONDS = 5
-/** Ours are about 500 bytes; a longer one is not ours, and is not worth decoding. */
-const MAX_TOKEN_BYTES = 4096
+/** With the most authorization details that there may be; a longer one is not ours, and is not worth decoding. */
+const MAX_TOKEN_BYTES = 8192
 
 /** The private key as `SIGNING_KEY` holds it: an Ed25519 JWK (RFC 8037) with its `kid`. */
 const PrivateJwk = z.object({
@@ -48,18 +49,29 @@ export interface AccessClaims {
   /** Absent on an operator's token. */
   readonly tenant?: TenantId
   readonly token: TokenId
+  /** What it was made from, the nearest first. */
+  readonly chain?: readonly (TokenId | TrustId)[]
   readonly scopes: readonly string[]
+  readonly details?: AuthorizationDetails | null
   readonly issuedAtMs: number
   readonly expiresAtMs: number
 }
 
 export async function signAccessToken(key: PrivateJwk, claims: AccessClaims): Promise<string> {
   const { kid, ...jwk } = key
-  return new SignJWT({ scope: claims.scopes.join(" "), ...(claims.tenant && { ten: claims.tenant }) })
+  const { subject, tenant, chain = [], scopes, details } = claims
+  const ours = {
+    client_id: subject,
+    scope: scopes.join(" "),
+    ...(tenant && { ten: tenant }),
+    ...(chain.length > 0 && { chain }),
+    ...(details && { authorization_details: details }),
+  }
+  return new SignJWT(ours)
     .setProtectedHeader({ alg: ALGORITHM, typ: ACCESS_TOKEN_TYP, kid })
     .setIssuer(claims.issuer)
     .setAudience(claims.issuer)
-    .setSubject(claims.subject)
+    .setSubject(subject)
     .setJti(claims.token)
     .setIssuedAt(Math.floor(claims.issuedAtMs / 1000))
     .setExpirationTime(Math.floor(claims.expiresAtMs / 1000))
@@ -70,10 +82,15 @@ export async function signAccessToken(key: PrivateJwk, claims: AccessClaims): Pr
 export type KeyLookup = (kid: string) => Promise<CryptoKey | undefined>
 
 const OurClaims = z.object({
-  sub: z.string().min(1).max(128),
+  sub: z.string().min(1).max(512),
   ten: TenantId.optional(),
   jti: TokenId,
+  chain: z
+    .array(z.union([TokenId, TrustId]))
+    .max(MAX_CHAIN)
+    .default([]),
   scope: z.string(),
+  authorization_details: AuthorizationDetails.optional(),
   exp: z.number(),
 })
 
@@ -81,7 +98,9 @@ export interface VerifiedAccess {
   readonly subject: string
   readonly tenant: TenantId | null
   readonly token: TokenId
+  readonly chain: readonly (TokenId | TrustId)[]
   readonly scopes: ReadonlySet<string>
+  readonly details: AuthorizationDetails | null
   readonly expiresAtMs: number
 }
 
@@ -91,9 +110,10 @@ export async function verifyAccessToken(token: string, issuer: string, keys: Key
   const ours = OurClaims.safeParse(claims)
   if (!ours.success)
     throw new AppError("unauthenticated", `The token's ${ours.error.issues[0]?.path.join(".")} claim is not valid.`)
-  const { sub, ten, jti, scope, exp } = ours.data
+  const { sub, ten, jti, chain, scope, authorization_details, exp } = ours.data
   const scopes = new Set(scope.split(" ").filter((word) => word !== ""))
-  return { subject: sub, tenant: ten ?? null, token: jti, scopes, expiresAtMs: exp * 1000 }
+  const details = authorization_details ?? null
+  return { subject: sub, tenant: ten ?? null, token: jti, chain, scopes, details, expiresAtMs: exp * 1000 }
 }
 
 const AssertionClaims = z.object({ iss: NodeId, sub: NodeId, jti: z.string().min(1).max(128), exp: z.number() })

@@ -9,12 +9,13 @@ import type {
 import type {
   ContainerBatch, ContainerCreate, ContainerUpdate, Labels, PlacementWish, Resources, SignalName,
 } from "../../schema/container.ts" // prettier-ignore
-import type { CellId, EventId, NodeId, RunId, TenantId, WebhookId } from "../../schema/ids.ts"
+import type { CellId, EventId, NodeId, RunId, TenantId, TokenId, TrustId, WebhookId } from "../../schema/ids.ts"
 import type { Profile } from "../../schema/container.ts"
 import type { Status } from "../../schema/lifecycle.ts"
 import type { Feature } from "../../schema/features.ts"
 import type { Capacity, Device, NodeCondition, NodeFacts, ProfileOffer } from "../../schema/node.ts"
 import type { Assignment, Command, LogOptions, Notice, Observation, Reason } from "../../schema/protocol.ts"
+import type { AuthorizationDetails, TenantScope, Token } from "../../schema/tokens.ts"
 import type {
   Delivery, DeliveryState, Webhook, WebhookCreate, WebhookReplay, WebhookSecret, WebhookUpdate,
 } from "../../schema/webhooks.ts" // prettier-ignore
@@ -22,10 +23,21 @@ import type { z } from "zod"
 
 type Labels_ = z.infer<typeof Labels>
 
-/** Who calls, as the worker verified it. `null` idempotency: the caller sent no key. */
-export interface Call {
+/** Who calls, by the token that the worker verified. Whether it was revoked meanwhile only the TenantObject knows. */
+export interface Caller {
   readonly subject: string
+  readonly token_id: TokenId
+  /** What the token was made from, the nearest first: revoking one of these revokes it. */
+  readonly token_chain: readonly (TokenId | TrustId)[]
+  readonly scopes: readonly string[]
+  /** Containers that it is about; those outside are not there for it. Null: all. */
+  readonly details: AuthorizationDetails | null
+  readonly expires_at_ms: number
   readonly request_id: string
+}
+
+/** A call that changes something. `null` idempotency: the caller sent no key. */
+export interface Call extends Caller {
   readonly idempotency: { readonly key: string; readonly fingerprint: string } | null
 }
 
@@ -34,6 +46,16 @@ export interface Answer<T> {
   readonly status: number
   readonly body: T
   readonly replayed: boolean
+}
+
+/** A token as it was signed. */
+export interface IssuedToken {
+  readonly id: TokenId
+  readonly name: string
+  readonly scopes: readonly TenantScope[]
+  readonly details: AuthorizationDetails | null
+  readonly chain: readonly (TokenId | TrustId)[]
+  readonly expires_at_ms: number
 }
 
 export type ContainerAction =
@@ -81,6 +103,10 @@ export interface DeliveriesRequest {
   readonly limit: number
 }
 
+/**
+ * What a caller may do was decided by its scopes in the worker. Methods that take a `Caller` refuse a revoked token
+ * (`unauthenticated`) and show only the containers that its token is about.
+ */
 export interface TenantRpc {
   /** Makes the tenant, or changes its settings. Every other method answers `not_found` before it. */
   configure(config: TenantConfig): Promise<void>
@@ -90,23 +116,35 @@ export interface TenantRpc {
   /** All of them or none. One placement call; a repeat of the call answers the same containers. */
   createBatch(call: Call, batch: ContainerBatch): Promise<Answer<BatchAnswer>>
   /** Where it would go and why not elsewhere; refuses as `createContainer` does. Changes nothing. */
-  dryRun(create: ContainerCreate): Promise<DryRun>
+  dryRun(caller: Caller, create: ContainerCreate): Promise<DryRun>
   /** The same, node by node, for operators. */
   explain(create: ContainerCreate): Promise<OperatorDryRun>
   /** `ref` is an id or the name of a live container; another tenant's id is `not_found`. */
-  getContainer(ref: string): Promise<Container>
-  listContainers(request: ContainerListRequest): Promise<Page<Container>>
+  getContainer(caller: Caller, ref: string): Promise<Container>
+  listContainers(caller: Caller, request: ContainerListRequest): Promise<Page<Container>>
   /** Changes what can be changed while it runs. */
   updateContainer(call: Call, ref: string, update: ContainerUpdate): Promise<Answer<Container>>
   act(call: Call, ref: string, action: ContainerAction, holdMs?: number): Promise<Answer<Container>>
   /** Answers as soon as the status is reached, or can be reached no more by itself (`never`), or at the timeout with neither. */
-  wait(ref: string, request: WaitRequest): Promise<{ reached: boolean; never: boolean; container: Container }>
+  wait(caller: Caller, ref: string, request: WaitRequest): Promise<{ reached: boolean; never: boolean; container: Container }>
   /** The node that holds the container's latest run (or `run`), and which of its runs that node still keeps, oldest first. */
-  locate(ref: string, run: RunId | null): Promise<{ node_id: NodeId; run_ids: RunId[] }>
+  locate(caller: Caller, ref: string, run: RunId | null): Promise<{ node_id: NodeId; run_ids: RunId[] }>
 
-  listEvents(request: EventsRequest): Promise<Page<Event>>
+  listEvents(caller: Caller, request: EventsRequest): Promise<Page<Event>>
   /** NDJSON of events as they happen, from `after`; ends when the reader cancels. */
-  followEvents(request: EventsRequest): Promise<ReadableStream<Uint8Array>>
+  followEvents(caller: Caller, request: EventsRequest): Promise<ReadableStream<Uint8Array>>
+
+  /** Refuses a caller whose token was revoked. For calls that are answered without the caller's coming here otherwise. */
+  admit(caller: Caller): Promise<void>
+  /** Puts a token on record before it is given to anybody. Idempotent by its id. The caller, or an operator (null), made it. */
+  addToken(caller: Caller | null, token: IssuedToken): Promise<void>
+  listTokens(caller: Caller, request: { readonly cursor: string | null; readonly limit: number }): Promise<Page<Token>>
+  /** A token sees itself and what was made from it; with the scope tenant:admin all. */
+  getToken(caller: Caller, id: TokenId): Promise<Token>
+  /** And all that was made from it. Null: the caller's own, on record or not; that it was revoked before is no error. */
+  revokeToken(caller: Caller, id: TokenId | null): Promise<void>
+  /** All that a trust has given; none of it lives longer than until then. */
+  revokeTrust(caller: Caller, id: TrustId, untilMs: number): Promise<void>
 
   /** Idempotent by the id, which the caller makes. */
   createWebhook(id: WebhookId, create: WebhookCreate): Promise<WebhookSecret>

@@ -7,17 +7,18 @@ import type { Clock, Ids, Peers } from "../shared/ports.ts"
 import type { Answer, Call, ContainerAction, TenantConfig } from "../shared/rpc.ts"
 import { decideAction, overQuota, type Refusal } from "./actions.ts"
 import { refusedAdmission } from "./admission.ts"
+import { refuseBeyond, sees } from "./caller.ts"
 import { containerCreated } from "./events.ts"
 import { latestRun } from "./group.ts"
 import { held } from "./hold.ts"
 import type { Ledger } from "./ledger.ts"
 import { updateNetwork } from "./network-update.ts"
-import type { Once } from "./once.ts"
+import type { Once, Work } from "./once.ts"
 import { newContainer } from "./plan.ts"
 import { refusedByPolicy } from "./policy.ts"
 import type { Reading } from "./reading.ts"
 import type { Saga } from "./saga.ts"
-import type { TenantStore } from "./store.ts"
+import type { Answers, TenantStore } from "./store.ts"
 import type { Watchers } from "./watchers.ts"
 
 export interface ChangingPorts {
@@ -41,9 +42,10 @@ export class Changing {
   }
 
   async create(call: Call, create: ContainerCreate, holdMs: number): Promise<Answer<Container>> {
-    const { ledger, saga, once, reading, watchers } = this.#ports
+    const { ledger, saga, reading, watchers } = this.#ports
     this.#ports.settings()
-    const answer = await once.answer(call, {
+    refuseBeyond(call, create)
+    const answer = await this.#once(call, {
       status: 201,
       again: (id) => reading.render(id),
       run: async (remember) => {
@@ -63,11 +65,12 @@ export class Changing {
   }
 
   async createBatch(call: Call, { count, container: create }: ContainerBatch): Promise<Answer<BatchAnswer>> {
-    const { ledger, once } = this.#ports
+    const { ledger } = this.#ports
     this.#ports.settings()
+    refuseBeyond(call, create, "/container")
     const { name } = create
     const names = Array.from({ length: count }, (_, i) => (name === undefined ? undefined : `${name}-${i + 1}`))
-    return once.answer(call, {
+    return this.#once(call, {
       status: 201,
       again: (id) => ({ items: [itemOf(this.#ports.reading.render(id))] }),
       run: async (remember) =>
@@ -84,12 +87,12 @@ export class Changing {
   }
 
   async update(call: Call, ref: string, update: ContainerUpdate): Promise<Answer<Container>> {
-    const { ledger, once, reading } = this.#ports
-    return once.answer(call, {
+    const { ledger, reading } = this.#ports
+    return this.#once(call, {
       status: 200,
       again: (id) => reading.render(id),
       run: async (remember) => {
-        const id = await this.#ready(ref)
+        const id = await this.#ready(call, ref)
         ledger.batch(() => {
           const { network } = update
           remember(id)
@@ -106,13 +109,13 @@ export class Changing {
   }
 
   async act(call: Call, ref: string, action: ContainerAction, holdMs: number): Promise<Answer<Container>> {
-    const { ledger, once, peers, reading, watchers } = this.#ports
+    const { ledger, peers, reading, watchers } = this.#ports
     // A repeat is known by its key alone: by now the name may be gone, or belong to another container.
-    const answer = await once.answer(call, {
+    const answer = await this.#once(call, {
       status: 200,
       again: (id) => reading.render(id),
       run: async (remember) => {
-        const id = await this.#ready(ref)
+        const id = await this.#ready(call, ref)
         const signal = ledger.batch(() => this.#apply(id, action, remember))
         if (signal !== undefined) {
           await peers.node(signal.node).command(signal.run, { kind: "signal", signal: signal.name })
@@ -137,9 +140,21 @@ export class Changing {
     return newContainer({ id: ids.make("ctr"), name: name ?? null, spec, desired }, clock.now())
   }
 
+  /** Callers of one subject share their keys, so a narrower token may meet another's answer: it is shown what it may see. */
+  async #once<T extends Answers>(call: Call, work: Work<T>): Promise<Answer<T>> {
+    const answer = await this.#ports.once.answer(call, work)
+    if (!answer.replayed || call.details === null) return answer
+    const shown: readonly { readonly id: ContainerId }[] = "items" in answer.body ? answer.body.items : [answer.body]
+    for (const { id } of shown) {
+      const row = this.#ports.store.container(id)
+      if (!row || !sees(call, row)) throw new AppError("not_found", `You have no container ${id}.`)
+    }
+    return answer
+  }
+
   /** The container, once nothing of it is on its way to a node for the first time. */
-  async #ready(ref: string): Promise<ContainerId> {
-    const { id } = this.#ports.reading.resolve(ref)
+  async #ready(call: Call, ref: string): Promise<ContainerId> {
+    const { id } = this.#ports.reading.resolve(call, ref)
     await this.#ports.saga.handedOver(this.#ports.reading.group(id).runs)
     return id
   }

@@ -2,8 +2,11 @@
 import type { Event, Page } from "../../schema/api.ts"
 import { AppError } from "../../schema/errors.ts"
 import { isId } from "../../schema/ids.ts"
-import type { EventsRequest } from "../shared/rpc.ts"
+import type { Caller, EventsRequest } from "../shared/rpc.ts"
+import { pageOf } from "./caller.ts"
 import type { Reading } from "./reading.ts"
+import type { EventRow } from "./rows.ts"
+import { isAbout } from "./selectors.ts"
 import type { EventFilter, TenantStore } from "./store.ts"
 import { eventView, formatCursor, parseCursor } from "./view.ts"
 import type { Watchers } from "./watchers.ts"
@@ -11,39 +14,75 @@ import type { Watchers } from "./watchers.ts"
 /** Events taken from SQLite at once for a reader that follows. */
 const STREAM_PAGE = 100
 
+export interface EventLogPorts {
+  readonly store: TenantStore
+  readonly watchers: Watchers
+  readonly reading: Reading
+  /** @throws AppError once the caller's token was revoked, or has expired. */
+  stay(caller: Caller): void
+}
+
 export class EventLog {
   readonly #store: TenantStore
   readonly #watchers: Watchers
   readonly #reading: Reading
+  readonly #stay: EventLogPorts["stay"]
 
-  constructor(store: TenantStore, watchers: Watchers, reading: Reading) {
+  constructor({ store, watchers, reading, stay }: EventLogPorts) {
     this.#store = store
     this.#watchers = watchers
     this.#reading = reading
+    this.#stay = stay
   }
 
-  page(request: EventsRequest): Page<Event> {
-    const rows = this.#store.eventsAfter(this.#after(request.after), this.#filter(request), request.limit + 1)
-    const items = rows.slice(0, request.limit).map(eventView)
-    return { items, next_cursor: rows.length > request.limit ? (items.at(-1)?.cursor ?? null) : null }
+  page(caller: Caller, request: EventsRequest): Page<Event> {
+    const filter = this.#filter(caller, request)
+    const { rows, next } = pageOf(caller, { cursor: this.#after(request.after), limit: request.limit }, {
+      read: (after, limit) => this.#store.eventsAfter(after ?? 0, filter, limit),
+      place: ({ seq }) => seq,
+      sees: this.#sight(caller),
+    }) // prettier-ignore
+    return { items: rows.map(eventView), next_cursor: next === null ? null : formatCursor(next) }
   }
 
-  /** NDJSON; ends when the reader cancels. */
-  follow(request: EventsRequest): ReadableStream<Uint8Array> {
-    const filter = this.#filter(request)
+  /** NDJSON; ends when the reader cancels, or may read no longer. */
+  follow(caller: Caller, request: EventsRequest): ReadableStream<Uint8Array> {
+    const filter = this.#filter(caller, request)
+    const sees = this.#sight(caller)
     let cursor = this.#after(request.after)
     return this.#watchers.stream(() => {
+      this.#stay(caller)
       const rows = this.#store.eventsAfter(cursor, filter, STREAM_PAGE)
       cursor = rows.at(-1)?.seq ?? cursor
-      return rows.length === 0 ? undefined : rows.map((row) => `${JSON.stringify(eventView(row))}\n`).join("")
+      // What it must not see passes as an empty line, so that the rest is looked at as soon as this is taken.
+      return rows.length === 0
+        ? undefined
+        : rows.map((row) => (sees(row) ? `${JSON.stringify(eventView(row))}\n` : "")).join("") || "\n"
     })
   }
 
-  #filter({ container, types }: EventsRequest): EventFilter {
+  /** An event outlives its container; then only its id and its name are known. */
+  #sight({ details }: Caller): (row: EventRow) => boolean {
+    if (details === null) return () => true
+    const known = new Map<string, boolean>()
+    return ({ container_id, container_name }) => {
+      if (container_id === null) return false
+      const before = known.get(container_id)
+      if (before !== undefined) return before
+      const row = this.#store.container(container_id)
+      const target = { id: container_id, name: container_name, spec: row?.spec ?? null, digest: row?.image_digest ?? null }
+      const seen = isAbout(details, target)
+      // What is not known yet may be by the next event: the digest that a tag stands for.
+      if (seen) known.set(container_id, seen)
+      return seen
+    }
+  }
+
+  #filter(caller: Caller, { container, types }: EventsRequest): EventFilter {
     if (container === null) return { types, container }
     // Events outlive their container, so its id is enough where anything is known of it.
     if (isId("ctr", container) && this.#store.eventsAfter(0, { types: [], container }, 1).length > 0) return { types, container }
-    return { types, container: this.#reading.resolve(container).id }
+    return { types, container: this.#reading.resolve(caller, container).id }
   }
 
   #after(after: string | null): number {

@@ -9,19 +9,21 @@ import { DurableObject } from "cloudflare:workers"
 import type { BatchAnswer, Container, DryRun, Event, OperatorDryRun, Page } from "../../schema/api.ts"
 import type { ContainerBatch, ContainerCreate, ContainerUpdate } from "../../schema/container.ts"
 import { AppError } from "../../schema/errors.ts"
-import type { CellId, NodeId, RunId, WebhookId } from "../../schema/ids.ts"
+import type { CellId, NodeId, RunId, TokenId, TrustId, WebhookId } from "../../schema/ids.ts"
 import type { Notice, Observation, Reason } from "../../schema/protocol.ts"
+import type { Token } from "../../schema/tokens.ts"
 import migrations from "../../schema/migrations/tenant/migrations.js"
 import { Alarms } from "../shared/alarms.ts"
 import { migrateOnce, openDatabase } from "../shared/database.ts"
 import { type Env, peersOf, randomNumber, systemClock, systemIds } from "../shared/ports.ts"
 import type { WebhookCreate, WebhookReplay, WebhookUpdate } from "../../schema/webhooks.ts"
 import type {
-  Answer, Call, ContainerAction, ContainerListRequest, DeliveriesRequest, EventsRequest, TenantConfig, TenantRpc, WaitRequest,
+  Answer, Call, Caller, ContainerAction, ContainerListRequest, DeliveriesRequest, EventsRequest, IssuedToken, TenantConfig, TenantRpc, WaitRequest,
 } from "../shared/rpc.ts" // prettier-ignore
 import { Cells } from "./cells.ts"
 import { Changing } from "./changing.ts"
 import { passDeadline } from "./deadlines.ts"
+import { refuseBeyond } from "./caller.ts"
 import { dryRunOf, explainAll, nodesOf } from "./dry-run.ts"
 import { EventLog } from "./event-log.ts"
 import { type Committed, Ledger } from "./ledger.ts"
@@ -32,6 +34,8 @@ import { nextCollection, retentionBounds } from "./retention.ts"
 import type { RunRow } from "./rows.ts"
 import { Saga } from "./saga.ts"
 import { TenantStore } from "./store.ts"
+import { TokenStore } from "./token-store.ts"
+import { Tokens } from "./tokens.ts"
 import { Watchers } from "./watchers.ts"
 import { Webhooks } from "./webhooks/webhooks.ts"
 
@@ -47,6 +51,7 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
   readonly #events: EventLog
   readonly #observations: Observations
   readonly #watchers = new Watchers()
+  readonly #tokens: Tokens
   readonly #webhooks: Webhooks
   #settings: TenantConfig | undefined
 
@@ -57,6 +62,7 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
       new TenantStore(db), this.#clock, systemIds(systemClock), peersOf(env), this.#watchers,
     ] // prettier-ignore
     const settings = () => this.#config()
+    this.#tokens = new Tokens(new TokenStore(db), clock)
     this.#store = store
     this.#alarms = new Alarms(ctx.storage, clock, [
       () => store.nextRetry(),
@@ -83,7 +89,7 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
     this.#saga = saga
     const reading = new Reading(store, watchers, settings)
     this.#reading = reading
-    this.#events = new EventLog(store, watchers, reading)
+    this.#events = new EventLog({ store, watchers, reading, stay: (caller) => this.#tokens.stay(caller) })
     this.#webhooks = new Webhooks({
       db,
       env,
@@ -103,6 +109,7 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
       await migrateOnce(db, migrations)
       await this.#alarms.load()
       this.#settings = store.settings()
+      this.#tokens.load()
       if (this.#settings) this.#webhooks.poke()
     })
   }
@@ -115,15 +122,19 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
     this.#background(this.#store.pendingRuns())
   }
 
-  createContainer(call: Call, create: ContainerCreate, holdMs = 0): Promise<Answer<Container>> {
+  async createContainer(call: Call, create: ContainerCreate, holdMs = 0): Promise<Answer<Container>> {
+    this.#enter(call)
     return this.#changing.create(call, create, holdMs)
   }
 
-  createBatch(call: Call, batch: ContainerBatch): Promise<Answer<BatchAnswer>> {
+  async createBatch(call: Call, batch: ContainerBatch): Promise<Answer<BatchAnswer>> {
+    this.#enter(call)
     return this.#changing.createBatch(call, batch)
   }
 
-  async dryRun(create: ContainerCreate): Promise<DryRun> {
+  async dryRun(caller: Caller, create: ContainerCreate): Promise<DryRun> {
+    this.#enter(caller)
+    refuseBeyond(caller, create)
     const [settings, explained, first] = await this.#explain(create)
     return dryRunOf(create, explained, settings, first)
   }
@@ -133,38 +144,76 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
     return nodesOf(explained, first)
   }
 
-  async getContainer(ref: string): Promise<Container> {
-    return this.#reading.render(this.#reading.resolve(ref).id)
+  async getContainer(caller: Caller, ref: string): Promise<Container> {
+    this.#enter(caller)
+    return this.#reading.render(this.#reading.resolve(caller, ref).id)
   }
 
-  async listContainers(request: ContainerListRequest): Promise<Page<Container>> {
-    return this.#reading.list(request)
+  async listContainers(caller: Caller, request: ContainerListRequest): Promise<Page<Container>> {
+    this.#enter(caller)
+    return this.#reading.list(caller, request)
   }
 
-  updateContainer(call: Call, ref: string, update: ContainerUpdate): Promise<Answer<Container>> {
+  async updateContainer(call: Call, ref: string, update: ContainerUpdate): Promise<Answer<Container>> {
+    this.#enter(call)
     return this.#changing.update(call, ref, update)
   }
 
-  act(call: Call, ref: string, action: ContainerAction, holdMs = 0): Promise<Answer<Container>> {
+  async act(call: Call, ref: string, action: ContainerAction, holdMs = 0): Promise<Answer<Container>> {
+    this.#enter(call)
     return this.#changing.act(call, ref, action, holdMs)
   }
 
-  wait(ref: string, request: WaitRequest): Promise<Waited> {
-    return this.#reading.wait(ref, request)
+  async wait(caller: Caller, ref: string, request: WaitRequest): Promise<Waited> {
+    this.#enter(caller)
+    return this.#reading.wait(caller, ref, request)
   }
 
-  async locate(ref: string, run: RunId | null): Promise<{ node_id: NodeId; run_ids: RunId[] }> {
-    return this.#reading.locate(ref, run)
+  async locate(caller: Caller, ref: string, run: RunId | null): Promise<{ node_id: NodeId; run_ids: RunId[] }> {
+    this.#enter(caller)
+    return this.#reading.locate(caller, ref, run)
   }
 
-  async listEvents(request: EventsRequest): Promise<Page<Event>> {
+  async listEvents(caller: Caller, request: EventsRequest): Promise<Page<Event>> {
+    this.#enter(caller)
+    return this.#events.page(caller, request)
+  }
+
+  async followEvents(caller: Caller, request: EventsRequest): Promise<ReadableStream<Uint8Array>> {
+    this.#enter(caller)
+    return this.#events.follow(caller, request)
+  }
+
+  async admit(caller: Caller): Promise<void> {
+    this.#enter(caller)
+  }
+
+  async addToken(caller: Caller | null, token: IssuedToken): Promise<void> {
+    if (caller) this.#enter(caller)
     this.#config()
-    return this.#events.page(request)
+    this.#tokens.add(token)
   }
 
-  async followEvents(request: EventsRequest): Promise<ReadableStream<Uint8Array>> {
+  async listTokens(caller: Caller, request: { cursor: string | null; limit: number }): Promise<Page<Token>> {
+    this.#enter(caller)
+    return this.#tokens.list(caller, request.cursor, request.limit)
+  }
+
+  async getToken(caller: Caller, id: TokenId): Promise<Token> {
+    this.#enter(caller)
+    return this.#tokens.get(caller, id)
+  }
+
+  async revokeToken(caller: Caller, id: TokenId | null): Promise<void> {
     this.#config()
-    return this.#events.follow(request)
+    if (id === null) return this.#tokens.revokeSelf(caller)
+    this.#enter(caller)
+    this.#tokens.revoke(caller, id)
+  }
+
+  async revokeTrust(caller: Caller, id: TrustId, untilMs: number): Promise<void> {
+    this.#enter(caller)
+    this.#tokens.revokeTrust(id, untilMs)
   }
 
   async createWebhook(id: WebhookId, create: WebhookCreate) {
@@ -260,6 +309,12 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
 
   #background(runs: readonly RunRow[]): void {
     if (runs.length > 0) this.ctx.waitUntil(this.#saga.drive(runs))
+  }
+
+  /** @throws AppError `not_found` for a tenant that there is not, `unauthenticated` for a token that was revoked. */
+  #enter(caller: Caller): void {
+    this.#config()
+    this.#tokens.enter(caller)
   }
 
   #config(): TenantConfig {

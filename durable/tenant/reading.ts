@@ -2,7 +2,8 @@
 import type { Container, Page } from "../../schema/api.ts"
 import { AppError } from "../../schema/errors.ts"
 import { type ContainerId, isId, type NodeId, type RunId } from "../../schema/ids.ts"
-import type { ContainerListRequest, TenantConfig, WaitRequest } from "../shared/rpc.ts"
+import type { Caller, ContainerListRequest, TenantConfig, WaitRequest } from "../shared/rpc.ts"
+import { pageOf, sees } from "./caller.ts"
 import type { Group } from "./group.ts"
 import type { ContainerRow, RunRow } from "./rows.ts"
 import type { TenantStore } from "./store.ts"
@@ -28,11 +29,11 @@ export class Reading {
     this.#settings = settings
   }
 
-  /** `ref` is an id or the name of a live container. @throws AppError `not_found`. */
-  resolve(ref: string): ContainerRow {
+  /** `ref` is an id or the name of a live container. @throws AppError `not_found`, also for one outside of the caller's token. */
+  resolve(caller: Caller, ref: string): ContainerRow {
     this.#settings()
     const found = isId("ctr", ref) ? this.#store.container(ref) : this.#store.liveByName(ref)
-    if (!found) throw unknown(ref)
+    if (!found || !sees(caller, found)) throw unknown(ref)
     return found
   }
 
@@ -57,15 +58,18 @@ export class Reading {
     return containerView(container, run, this.#settings().policy)
   }
 
-  list(request: ContainerListRequest): Page<Container> {
+  list(caller: Caller, request: ContainerListRequest): Page<Container> {
     const { policy } = this.#settings()
-    const rows = this.#store.list(request, request.limit + 1)
-    const items = rows.slice(0, request.limit).map(({ container, run }) => containerView(container, run ?? undefined, policy))
-    return { items, next_cursor: rows.length > request.limit ? (items.at(-1)?.id ?? null) : null }
+    const { rows, next } = pageOf(caller, request, {
+      read: (cursor, limit) => this.#store.list({ ...request, cursor }, limit),
+      place: ({ container }) => container.id as string,
+      sees: ({ container }) => sees(caller, container),
+    })
+    return { items: rows.map(({ container, run }) => containerView(container, run ?? undefined, policy)), next_cursor: next }
   }
 
-  async wait(ref: string, request: WaitRequest): Promise<Waited> {
-    const { id } = this.resolve(ref)
+  async wait(caller: Caller, ref: string, request: WaitRequest): Promise<Waited> {
+    const { id } = this.resolve(caller, ref)
     const look = () => {
       const run = request.run === null ? undefined : this.#runOf(id, request.run)
       const now = waitVerdict(this.render(id), request.status, run)
@@ -75,8 +79,8 @@ export class Reading {
     return { reached: verdict === "reached", never: verdict === "never", container: this.render(id) }
   }
 
-  locate(ref: string, run: RunId | null): { node_id: NodeId; run_ids: RunId[] } {
-    const { runs } = this.group(this.resolve(ref).id)
+  locate(caller: Caller, ref: string, run: RunId | null): { node_id: NodeId; run_ids: RunId[] } {
+    const { runs } = this.group(this.resolve(caller, ref).id)
     const wanted = run === null ? runs.findLast((one) => one.node_id !== null) : runs.find((one) => one.id === run)
     if (run !== null && wanted === undefined)
       throw new AppError("not_found", `The container has no run ${run}, or it is kept no longer.`)

@@ -31,6 +31,7 @@ const verb = <B extends z.ZodType | undefined = undefined>(it: Verb<B>): Operati
     path: `/v1/containers/{id}/${it.kind}`,
     tag: "Containers",
     access: "containers:control",
+    admission: "by-its-call",
     summary: it.summary,
     description: it.description,
     params: ContainerPath,

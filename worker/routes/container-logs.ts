@@ -4,7 +4,7 @@ import { CONTAINER_ID } from "../examples.ts"
 import type { LineMap } from "../line-streams.ts"
 import { mapLines } from "../line-streams.ts"
 import { parseSince, plainText, serverSentEntry } from "../log-forms.ts"
-import { operation, tenantOf } from "../operation.ts"
+import { callerOf, operation, tenantOf } from "../operation.ts"
 import { ContainerPath } from "../references.ts"
 import { EVENT_STREAM, lastEventId, SSE_KEEPALIVE, SSE_OPENING, wantsEventStream } from "../server-sent-events.ts"
 import { invalid } from "../validation.ts"
@@ -21,6 +21,7 @@ export const containerLogs = operation({
   path: "/v1/containers/{id}/logs",
   tag: "Containers",
   access: "logs:read",
+  admission: "by-its-call",
   summary: "Read a container's output",
   description:
     "Plain text, or server-sent events when you accept `text/event-stream`: then each entry's id is a cursor, and a client that " +
@@ -49,7 +50,7 @@ export const containerLogs = operation({
       streams: query.stream ? [query.stream] : ["stdout", "stderr"],
       after: events ? lastEventId(c) : null,
     }
-    const { node_id, run_ids } = await tenantOf(c).locate(params.id, query.run ?? null)
+    const { node_id, run_ids } = await tenantOf(c).locate(callerOf(c), params.id, query.run ?? null)
     const headers = {
       "content-type": events ? EVENT_STREAM : "text/plain; charset=utf-8",
       ...(options.follow && AS_IT_COMES),

@@ -10,6 +10,7 @@ export const createContainer = operation({
   path: "/v1/containers",
   tag: "Containers",
   access: "containers:create",
+  admission: "by-its-call",
   summary: "Create a container and start it",
   description:
     "Stores what you ask for and looks for a node. The answer comes at once; follow the container with `wait` or with events. " +

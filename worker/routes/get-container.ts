@@ -1,6 +1,6 @@
 import { Container } from "../../schema/api.ts"
 import { container, CONTAINER_ID } from "../examples.ts"
-import { operation, tenantOf } from "../operation.ts"
+import { callerOf, operation, tenantOf } from "../operation.ts"
 import { ContainerPath } from "../references.ts"
 
 export const getContainer = operation({
@@ -9,6 +9,7 @@ export const getContainer = operation({
   path: "/v1/containers/{id}",
   tag: "Containers",
   access: "containers:read",
+  admission: "by-its-call",
   summary: "Read a container",
   description:
     "Its wish, its status with the reason and what may be done next, and its latest run with the timings of each step.",
@@ -16,5 +17,5 @@ export const getContainer = operation({
   answer: { status: 200, description: "The container.", schema: Container, example: container },
   errors: [],
   example: { params: { id: CONTAINER_ID } },
-  handle: async (c, { params }) => ({ status: 200, body: await tenantOf(c).getContainer(params.id) }),
+  handle: async (c, { params }) => ({ status: 200, body: await tenantOf(c).getContainer(callerOf(c), params.id) }),
 })

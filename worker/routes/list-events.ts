@@ -1,7 +1,7 @@
 import { Event, EVENT_TYPES, EventsQuery, page } from "../../schema/api.ts"
 import { event } from "../examples.ts"
 import { mapLines } from "../line-streams.ts"
-import { operation, tenantOf } from "../operation.ts"
+import { callerOf, operation, tenantOf } from "../operation.ts"
 import {
   EVENT_STREAM,
   formatServerSentEvent,
@@ -21,6 +21,7 @@ export const listEvents = operation({
   path: "/v1/events",
   tag: "Events",
   access: "events:read",
+  admission: "by-its-call",
   summary: "Read or follow events",
   description:
     "A page of events, oldest first; `next_cursor` is null at the end. With `follow`, or when you accept `text/event-stream`, " +
@@ -40,10 +41,13 @@ export const listEvents = operation({
     const stream = query.follow === true || wantsEventStream(c.req.header("accept"))
     const after = (stream ? lastEventId(c) : null) ?? query.after ?? null
     const request = { after, types: typesOf(query.types), container: query.container ?? null, limit: query.limit }
-    if (!stream) return { status: 200, body: await tenantOf(c).listEvents(request) }
+    if (!stream) return { status: 200, body: await tenantOf(c).listEvents(callerOf(c), request) }
     const headers = { "content-type": EVENT_STREAM }
-    if (c.req.raw.method === "HEAD") return c.body("", 200, headers)
-    const source = await tenantOf(c).followEvents(request)
+    if (c.req.raw.method === "HEAD") {
+      await tenantOf(c).admit(callerOf(c))
+      return c.body("", 200, headers)
+    }
+    const source = await tenantOf(c).followEvents(callerOf(c), request)
     return c.body(mapLines(source, { map: serverSent, opening: SSE_OPENING, keepalive: SSE_KEEPALIVE }), 200, headers)
   },
 })

@@ -10,6 +10,7 @@ export const removeContainer = operation({
   path: "/v1/containers/{id}",
   tag: "Containers",
   access: "containers:delete",
+  admission: "by-its-call",
   summary: "Remove a container",
   description:
     "A container that runs is not removed unless you `force` it: then it is killed first and stays in `stopping` until " +

@@ -11,6 +11,7 @@ export const updateContainer = operation({
   path: "/v1/containers/{id}",
   tag: "Containers",
   access: "containers:control",
+  admission: "by-its-call",
   summary: "Change a container's network",
   description:
     "A JSON Merge Patch (RFC 7396): what is left out stays, and null takes a limit away. A live container changes in place, " +

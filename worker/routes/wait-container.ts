@@ -2,7 +2,7 @@ import { Container, WaitQuery } from "../../schema/api.ts"
 import { AppError } from "../../schema/errors.ts"
 import { container, CONTAINER_ID } from "../examples.ts"
 import { respondError } from "../errors.ts"
-import { operation, tenantOf } from "../operation.ts"
+import { callerOf, operation, tenantOf } from "../operation.ts"
 import { ContainerPath } from "../references.ts"
 
 export const waitContainer = operation({
@@ -11,6 +11,7 @@ export const waitContainer = operation({
   path: "/v1/containers/{id}/wait",
   tag: "Containers",
   access: "containers:read",
+  admission: "by-its-call",
   summary: "Wait for a status",
   description:
     "Answers as soon as the container has the status. After `timeout` seconds it answers 408 with the container as it is then, " +
@@ -23,7 +24,7 @@ export const waitContainer = operation({
   example: { params: { id: CONTAINER_ID }, query: "status=exited&timeout=60" },
   async handle(c, { params, query }) {
     const request = { status: query.status, run: query.run ?? null, timeout_ms: query.timeout * 1000 }
-    const { reached, container: now } = await tenantOf(c).wait(params.id, request)
+    const { reached, container: now } = await tenantOf(c).wait(callerOf(c), params.id, request)
     if (reached) return { status: 200, body: now }
     const detail = `The container is ${now.status}, not yet ${query.status}, after ${query.timeout} seconds.`
     return respondError(c, new AppError("wait_timeout", detail), { container: now })
