@@ -108,6 +108,8 @@ export const Container = z
   .meta({ id: "Container" })
 export type Container = z.infer<typeof Container>
 
+const flag = z.enum(["true", "false", "1", "0", ""]).transform((value) => value !== "false" && value !== "0")
+
 export const BatchAnswer = z
   .object({ items: z.array(z.object({ id: ContainerId, name: ContainerName.nullable(), status: z.enum(STATUSES) })) })
   .meta({ id: "BatchAnswer" })
@@ -117,6 +119,9 @@ export type BatchAnswer = z.infer<typeof BatchAnswer>
 export const Refused = z.object({ reason: z.string(), nodes: z.int() })
 export type Refused = z.infer<typeof Refused>
 
+export const CreateQuery = z.strictObject({
+  dry_run: flag.optional().meta({ description: "Only ask where it would go; nothing is created." }),
+})
 export const DryRun = z
   .object({
     placeable: z.boolean().meta({ description: "Whether one node at least could take it now. Nothing is reserved." }),
@@ -167,8 +172,6 @@ export const WaitQuery = z.strictObject({
   run: RunId.optional().meta({ description: "Only this run counts; needed to tell the exit of one run from another's." }),
   timeout: fromQuery(z.number().min(0).max(MAX_WAIT_SECONDS)).default(60),
 })
-
-const flag = z.enum(["true", "false", "1", "0", ""]).transform((value) => value !== "false" && value !== "0")
 
 export const LogsQuery = z.strictObject({
   follow: flag.optional(),

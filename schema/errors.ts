@@ -23,6 +23,7 @@ export const ERRORS = {
   wait_timeout: { status: 408, retryable: true, title: "The status was not reached in time" },
   name_taken: { status: 409, retryable: false, title: "The name is already in use" },
   action_not_allowed: { status: 409, retryable: false, title: "What it is about does not allow this now" },
+  never_reached: { status: 409, retryable: false, title: "The status cannot be reached any more" },
   idempotency_in_progress: { status: 409, retryable: true, title: "The first call with this key is still running" },
   body_too_large: { status: 413, retryable: false, title: "The body is too large" },
   unsupported_media_type: { status: 415, retryable: false, title: "The body must be application/json" },

@@ -12,12 +12,15 @@ import { requestContext } from "./middleware/request-context.ts"
 import { apiDocument, describe } from "./openapi.ts"
 import type { Operation } from "./operation.ts"
 import { isScope, run } from "./operation.ts"
+import { createCell, getCell, listCells, updateCell } from "./routes/admin-cells.ts"
+import { dryRunForTenant } from "./routes/admin-dry-run.ts"
 import { createJoinToken, forgetNode, getNode, listNodes } from "./routes/admin-nodes.ts"
 import { createTenant, getTenant, listTenants, mintTenantToken, updateTenant } from "./routes/admin-tenants.ts"
 import { connectNode } from "./routes/connect-node.ts"
 import { containerActions } from "./routes/container-actions.ts"
 import { containerIsolation } from "./routes/container-isolation.ts"
 import { containerLogs } from "./routes/container-logs.ts"
+import { batchContainers } from "./routes/batch-containers.ts"
 import { createContainer } from "./routes/create-container.ts"
 import { enrollNode } from "./routes/enroll-node.ts"
 import { getContainer } from "./routes/get-container.ts"
@@ -32,6 +35,7 @@ import { webhookOperations } from "./routes/webhooks.ts"
 
 export const OPERATIONS: readonly Operation[] = [
   createContainer,
+  batchContainers,
   listContainers,
   getContainer,
   updateContainer,
@@ -47,6 +51,11 @@ export const OPERATIONS: readonly Operation[] = [
   getTenant,
   updateTenant,
   mintTenantToken,
+  createCell,
+  listCells,
+  getCell,
+  updateCell,
+  dryRunForTenant,
   listNodes,
   getNode,
   updateNode,

@@ -12,6 +12,7 @@ import { AppError } from "../schema/errors.ts"
 import { CellId, NodeId, TenantId } from "../schema/ids.ts"
 import type { JoinTokenId } from "../schema/ids.ts"
 import { cells, idempotencyKeys, joinTokens, nodes, signingKeys, tenants } from "../schema/tables/directory.ts"
+import { cellRecords } from "./directory-cells.ts"
 
 const DEFAULT_CELL = "default"
 
@@ -40,6 +41,8 @@ export interface NodeRow {
 export interface JoinTokenRow {
   readonly id: string
   readonly labels: LabelSet
+  /** Null: the first cell. */
+  readonly cellId: CellId | null
   readonly expiresAtMs: number
   /** The node that used it. */
   readonly nodeId: NodeId | null
@@ -59,6 +62,8 @@ export function openDirectory(database: D1Database) {
   let defaultCell: CellId | undefined
 
   return {
+    ...cellRecords(db),
+
     /** @throws when D1 does not answer. */
     async ping(): Promise<void> {
       await db.run(sql`select 1`)
@@ -116,6 +121,7 @@ export function openDirectory(database: D1Database) {
       id: JoinTokenId
       hash: string
       labels: LabelSet
+      cellId: CellId | null
       createdBy: string
       nowMs: number
       expiresAtMs: number
@@ -126,6 +132,7 @@ export function openDirectory(database: D1Database) {
           id: token.id,
           token_hash: token.hash,
           labels: JSON.stringify(token.labels),
+          cell_id: token.cellId,
           created_by: token.createdBy,
           created_at_ms: token.nowMs,
           expires_at_ms: token.expiresAtMs,
@@ -136,7 +143,8 @@ export function openDirectory(database: D1Database) {
       const row = await db.select().from(joinTokens).where(eq(joinTokens.token_hash, hash)).get()
       if (!row) return undefined
       const nodeId = row.node_id === null ? null : NodeId.parse(row.node_id)
-      return { id: row.id, labels: Labels.parse(JSON.parse(row.labels)), expiresAtMs: row.expires_at_ms, nodeId }
+      const cellId = row.cell_id === null ? null : CellId.parse(row.cell_id)
+      return { id: row.id, labels: Labels.parse(JSON.parse(row.labels)), cellId, expiresAtMs: row.expires_at_ms, nodeId }
     },
     /**
      * Uses the join token up and adds the node, both or neither. Which node has the token afterwards is the answer: another

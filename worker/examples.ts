@@ -1,6 +1,6 @@
 /** Things as the API's description shows them. They are checked against their schemas, as everything in it is. */
 import type { z } from "zod"
-import type { Container, Event, NodeView, Tenant } from "../schema/api.ts"
+import type { Cell, Container, Event, NodeView, Tenant } from "../schema/api.ts"
 import type { Isolation } from "../schema/isolation.ts"
 import type { Delivery, Webhook } from "../schema/webhooks.ts"
 
@@ -27,7 +27,7 @@ export const container: z.input<typeof Container> = {
     state: "running",
     node_region: "eu-1",
     image_digest: DIGEST,
-    attempt: 1,
+    attempt: 2,
     created_at: "2026-11-23T18:30:01.302Z",
     accelerators: [],
     started_at: "2026-11-23T18:30:01.420Z",
@@ -35,10 +35,19 @@ export const container: z.input<typeof Container> = {
     exit: null,
     timings: { place: 4, assign: 2, prepare: 21, start: 38 },
   },
-  history: [],
-  restarts: 0,
+  history: [
+    {
+      run_id: "run_01kaz3v8q0f1x8t1m5y7c2d9e3",
+      attempt: 1,
+      state: "failed",
+      node_region: "eu-1",
+      reason: { code: "oom_killed", message: "The process was killed because it used more than its 256 MiB of memory." },
+      ended_at: "2026-11-23T18:30:01.200Z",
+    },
+  ],
+  restarts: 1,
   warnings: [],
-  created_at: "2026-11-23T18:30:01.302Z",
+  created_at: "2026-11-23T18:25:12.040Z",
   image: "registry.example/team/app:1.4",
   command: null,
   args: ["serve", "--port", "8080"],
@@ -112,6 +121,22 @@ export const tenant: z.input<typeof Tenant> = {
   quota: { containers: 1000, cpus: 1000, memory_bytes: 1_099_511_627_776 },
   policy: { capabilities: "default", on_deviation: "stop", vulnerable_nodes: "allow" },
   created_at: "2026-11-23T18:29:00.000Z",
+}
+
+export const cell: z.input<typeof Cell> = {
+  id: CELL_ID,
+  name: "eu-1-b",
+  weights: { spread: 1, bin_pack: 0, balance: 0.5, image: 2, failures: 1 },
+  room: {
+    nodes: 12,
+    ready_nodes: 11,
+    runs: 730,
+    cpus: 330,
+    free_cpus: 81.5,
+    memory_bytes: 1_417_339_207_680,
+    free_memory_bytes: 403_726_925_824,
+  },
+  created_at: "2026-11-23T18:00:00.000Z",
 }
 
 export const node: z.input<typeof NodeView> = {

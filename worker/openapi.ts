@@ -92,6 +92,7 @@ export function describe(operation: Operation): RouteConfig {
         headers: headersOf(operation),
         ...(contentOf(operation) && { content: contentOf(operation) }),
       },
+      ...(answer.other && { [answer.other.status]: otherOf(answer.other) }),
       ...problems(operation),
     },
   } as RouteConfig
@@ -121,7 +122,14 @@ function contentOf({ answer }: Operation): Record<string, object> | undefined {
   return Object.keys(content).length > 0 ? content : undefined
 }
 
+const otherOf = ({ description, schema, example }: NonNullable<Operation["answer"]["other"]>) => ({
+  description,
+  headers: { "X-Request-Id": { description: "This request's id.", schema: { type: "string" } } },
+  content: { "application/json": { schema, example } },
+})
+
 /** `wait` answers with the container as it is, beside what is wrong. */
+const WAIT_CODES: readonly ErrorCode[] = ["wait_timeout", "never_reached"]
 const WaitProblem = Problem.extend({ container: Container }).meta({ id: "WaitProblem" })
 
 /** One response for each status, naming its codes. */
@@ -133,7 +141,10 @@ function problems(operation: Operation): Record<number, object> {
       {
         description: codes.map((code) => `\`${code}\`: ${ERRORS[code].title}.`).join(" "),
         content: {
-          [PROBLEM_MEDIA]: { schema: codes.includes("wait_timeout") ? WaitProblem : Problem, example: exampleOf(codes[0]) },
+          [PROBLEM_MEDIA]: {
+            schema: codes.some((code) => WAIT_CODES.includes(code)) ? WaitProblem : Problem,
+            example: exampleOf(codes[0]),
+          },
         },
       },
     ]),

@@ -86,6 +86,8 @@ export interface Operation<P = unknown, Q = unknown, B = unknown, A = unknown> {
     /** Media types beside or instead of JSON, with an example of each. */
     readonly media?: Readonly<Record<string, string>>
     readonly headers?: Readonly<Record<string, string>>
+    /** What it answers instead where its query asks for something else; the handler gives it as a Response. */
+    readonly other?: { readonly status: 200; readonly description: string; readonly schema: Schema; readonly example: unknown }
   }
   /** Codes beside those that follow from method, access, body and query (openapi.ts). */
   readonly errors: readonly ErrorCode[]

@@ -71,12 +71,10 @@ const TOLD: Record<EventType, Told> = {
 }
 
 const Headers = z.object({
-  "webhook-id": z
-    .string()
-    .meta({
-      description: "The event's id, the same over all attempts: what you have had, you know by it.",
-      examples: [EVENT_ID],
-    }),
+  "webhook-id": z.string().meta({
+    description: "The event's id, the same over all attempts: what you have had, you know by it.",
+    examples: [EVENT_ID],
+  }),
   "webhook-timestamp": z
     .string()
     .meta({ description: "When this attempt was made, Unix seconds. Refuse what is minutes old.", examples: ["1795458601"] }),

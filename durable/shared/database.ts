@@ -41,8 +41,8 @@ export function insertMany<T extends SQLiteTable>(db: Database, table: T, rows: 
   let chunk: string[] = []
   let characters = 0
   for (const row of rows) {
-    const values = columns.map(([name, column]) => driverValue(column, row[name as keyof typeof row]))
-    const text = JSON.stringify(values)
+    const driven = columns.map(([name, column]) => driverValue(column, row[name as keyof typeof row]))
+    const text = JSON.stringify(driven)
     if (characters + text.length > ROWS_PER_STATEMENT_CHARACTERS && chunk.length > 0) {
       insert(chunk)
       chunk = []

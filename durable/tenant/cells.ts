@@ -11,9 +11,9 @@ const FRESH_MS = 5_000
 
 /** The scarcer of processors and memory, as the share of it that is free. */
 export const freeShare = (room: Room): number =>
-  room.ready_nodes === 0 ? 0 : Math.min(share(room.free_cpus, room.cpus), share(room.free_memory_bytes, room.memory_bytes))
+  room.ready_nodes === 0 ? 0 : Math.min(shareOf(room.free_cpus, room.cpus), shareOf(room.free_memory_bytes, room.memory_bytes))
 
-const share = (free: number, all: number) => (all <= 0 ? 0 : Math.max(0, free / all))
+const shareOf = (free: number, all: number) => (all <= 0 ? 0 : Math.max(0, free / all))
 
 /** Two different ones of `cells`, or all when there are fewer; `random` is any whole number. */
 export function twoOf(cells: readonly CellId[], random: number): CellId[] {

@@ -134,7 +134,7 @@ export class Changing {
     refuse(refusedAdmission(create, count, standing, settings()))
   }
 
-  #draft({ start, name: _, ...spec }: ContainerCreate, name: string | undefined) {
+  #draft({ start, name: _name, ...spec }: ContainerCreate, name: string | undefined) {
     const { ids, clock } = this.#ports
     const desired = start ? "running" : "stopped"
     return newContainer({ id: ids.make("ctr"), name: name ?? null, spec, desired }, clock.now())

@@ -167,8 +167,8 @@ function makeRun(group: Group, making: Making): Group {
 }
 
 function writeWishes(group: Group): Group {
-  const ended = group.runs.filter((run) => run.present && isTerminal(run.state))
-  const tooMany = new Set(ended.slice(0, Math.max(0, ended.length - KEPT_ENDED_RUNS)).map((run) => run.id))
+  const left = group.runs.filter((run) => run.present && isTerminal(run.state))
+  const tooMany = new Set(left.slice(0, Math.max(0, left.length - KEPT_ENDED_RUNS)).map((run) => run.id))
   return { ...group, runs: group.runs.map((run) => withWish(group, run, tooMany.has(run.id))) }
 }
 

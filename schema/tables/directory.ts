@@ -2,19 +2,30 @@
  * The directory, one D1 database for the platform: what every part must find before it knows which object to ask. Read
  * often, written rarely, nothing hot. Its one speaker, and so the one writer of every column, is worker/directory.ts.
  */
+import { sql } from "drizzle-orm"
 import { index, integer, primaryKey, sqliteTable, text } from "drizzle-orm/sqlite-core"
 
-export const tenants = sqliteTable("tenants", {
-  id: text("id").primaryKey(),
-  name: text("name").notNull().unique(),
-  /** JSON of `Quota`; the TenantObject holds the copy that counts. */
-  quota: text("quota").notNull(),
-  /** JSON of `Policy`, likewise. */
-  policy: text("policy").notNull().default("{}"),
-  /** Rises with each change of quota or policy, so that the TenantObject can tell which copy is the newer. */
-  revision: integer("revision").notNull().default(1),
-  created_at_ms: integer("created_at_ms").notNull(),
-})
+export const tenants = sqliteTable(
+  "tenants",
+  {
+    id: text("id").primaryKey(),
+    name: text("name").notNull().unique(),
+    /** JSON of `Quota`; the TenantObject holds the copy that counts. */
+    quota: text("quota").notNull(),
+    /** JSON of `Policy`, likewise. */
+    policy: text("policy").notNull().default("{}"),
+    /** Rises with each change of quota, policy or the list of cells, so that the TenantObject can tell which is the newer. */
+    revision: integer("revision").notNull().default(1),
+    /** What the TenantObject is known to have heard; less than `revision`: it has yet to hear. */
+    told_revision: integer("told_revision").notNull().default(0),
+    created_at_ms: integer("created_at_ms").notNull(),
+  },
+  (table) => [
+    index("tenants_untold")
+      .on(table.id)
+      .where(sql`told_revision < revision`),
+  ],
+)
 
 export const cells = sqliteTable("cells", {
   id: text("id").primaryKey(),

@@ -167,11 +167,22 @@ describe("lists", () => {
 
 describe("wait", () => {
   it("answers 408 with the container as it is when the status is not reached", async () => {
-    const { id } = await aCreatedContainer(tenant.token)
+    const { id } = await containerOf(
+      await post("/v1/containers", { image: "a", placement: { labels: { disk: "none-such" } } }),
+      201,
+    )
     const response = await get(`/v1/containers/${id}/wait?status=running&timeout=0.05`)
     const { container } = await response.clone().json<{ container: unknown }>()
     expect(await problemOf(response)).toMatchObject({ status: 408, code: "wait_timeout", retryable: true })
     expect(response.headers.get("retry-after")).toBe("1")
+    expect(Container.parse(container)).toMatchObject({ id, status: "scheduling" })
+  })
+
+  it("answers 409 at once when the status cannot be reached any more by itself", async () => {
+    const { id } = await aCreatedContainer(tenant.token)
+    const response = await get(`/v1/containers/${id}/wait?status=running&timeout=60`)
+    const { container } = await response.clone().json<{ container: unknown }>()
+    expect(await problemOf(response)).toMatchObject({ status: 409, code: "never_reached", retryable: false })
     expect(Container.parse(container)).toMatchObject({ id, status: "created" })
   })
 })

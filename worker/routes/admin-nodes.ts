@@ -114,7 +114,8 @@ export const createJoinToken = operation({
   access: OPERATOR_SCOPE,
   summary: "Create a join token",
   description:
-    "One host may enrol with it, once. The labels become the node's and outrank what the host says of itself: `region` among them.",
+    "One host may enrol with it, once, into the cell that it names. The labels become the node's and outrank what the host says " +
+    "of itself: `region` among them.",
   body: JoinTokenCreate,
   bodyOptional: true,
   answer: {
@@ -137,7 +138,13 @@ export const createJoinToken = operation({
     const nowMs = clock.now()
     const expiresAtMs = nowMs + body.expires_in_seconds * 1000
     const createdBy = c.var.principal.subject
-    await directory.addJoinToken({ id, hash: await sha256Hex(join_token), labels: body.labels, createdBy, nowMs, expiresAtMs })
+    const cellId = body.cell_id ?? null
+    if (cellId !== null && !(await directory.hasCell(cellId))) {
+      const message = "must be the id of a cell"
+      throw new AppError("invalid_field", `cell_id ${message}.`, { errors: [{ pointer: "/cell_id", message }] })
+    }
+    const hash = await sha256Hex(join_token)
+    await directory.addJoinToken({ id, hash, labels: body.labels, cellId, createdBy, nowMs, expiresAtMs })
     return { status: 201, body: { id, join_token, expires_at: new Date(expiresAtMs).toISOString() } }
   },
 })

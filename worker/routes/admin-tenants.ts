@@ -8,6 +8,7 @@ import { pageOf, parseCursor } from "../cursors.ts"
 import type { TenantRow } from "../directory.ts"
 import { tenant, TENANT_ID, TOKEN_ID } from "../examples.ts"
 import { MERGE_PATCH_MEDIA, operation } from "../operation.ts"
+import { tellTenant } from "../tenant-settings.ts"
 
 const TenantPath = z.object({ id: TenantId.meta({ examples: [TENANT_ID] }) })
 
@@ -46,8 +47,10 @@ export const createTenant = operation({
     if (taken && taken.id !== id) throw new AppError("name_taken", `There is already a tenant named ${body.name}.`)
     const cell = await directory.defaultCell(ids.make("cel"), clock.now())
     // The object first: a tenant that the directory knows can always be used, and an object that nobody knows costs nothing.
-    await peers.tenant(id).configure({ tenant_id: id, ...body, revision: 1, cells: [cell] })
+    await peers.tenant(id).configure({ tenant_id: id, ...body, revision: 0, cells: [cell] })
     const row = await directory.addTenant(id, body, clock.now())
+    // Then what the directory has, all cells of this moment among it.
+    await tellTenant(c.var.services, id)
     return { status: 201, body: viewOf(row), headers: { location: `/v1/admin/tenants/${id}` } }
   },
 })
@@ -106,13 +109,10 @@ export const updateTenant = operation({
   answer: { status: 200, description: "The tenant, as it is now.", schema: Tenant, example: tenant },
   errors: ["not_found"],
   example: { params: { id: TENANT_ID }, body: { policy: { on_deviation: "stop" } } },
-  async handle(c, { params, body, ids }) {
-    const { clock, directory, peers } = c.var.services
-    const row = await directory.updateTenant(params.id, body)
-    const cell = await directory.defaultCell(ids.make("cel"), clock.now())
-    const { id, name, quota, policy, revision } = row
-    // If this call fails here, the row is ahead of the object; the caller hears so, and a repeat does both.
-    await peers.tenant(id).configure({ tenant_id: id, name, quota, policy, revision, cells: [cell] })
+  async handle(c, { params, body }) {
+    const row = await c.var.services.directory.updateTenant(params.id, body)
+    // If this call fails here, the row is ahead of the object; the caller hears so, and it is told later or by a repeat.
+    await tellTenant(c.var.services, row.id)
     return { status: 200, body: viewOf(row) }
   },
 })

@@ -43,7 +43,7 @@ export const enrollNode = operation({
       const known = await directory.nodeWithKey(x)
       if (known) return answerOf(c, known, known.id === token.nodeId)
       if (token.nodeId === null && token.expiresAtMs <= nowMs) throw new AppError("forbidden", "This join token has expired.")
-      const cellId = await directory.defaultCell(ids.make("cel"), nowMs)
+      const cellId = token.cellId ?? (await directory.defaultCell(ids.make("cel"), nowMs))
       const node = { id: ids.make("nod"), cellId, hostname: body.hostname, x, nowMs }
       await directory.enroll(hash, node)
       return answerOf(c, await enrolled(directory, x), true)
