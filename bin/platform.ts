@@ -4,6 +4,7 @@
  */
 import { mkdir, rm, writeFile } from "node:fs/promises"
 import { join, resolve } from "node:path"
+import { unlessAborted } from "../node-bridge/unless-aborted.ts"
 import type { Tenant } from "../schema/api.ts"
 import { type BridgeProcess, startBridge } from "./bridge-process.ts"
 import { type Client, clientOf } from "./client.ts"
@@ -106,26 +107,13 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
       env: options.bridgeEnv,
       onLog: options.onLog,
     })
-    await unlessAborted(bridge.ready, options.signal)
+    await (options.signal === undefined ? bridge.ready : unlessAborted(bridge.ready, options.signal))
     await rm(paths.joinToken, { force: true })
     options.onStep?.("node", String(bridge.pid))
     return { url, token, operatorToken, tenant: clientOf(url, token), operator, bridge, stop }
   } catch (error) {
     await stop("leave").catch(() => {})
     throw error
-  }
-}
-
-async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (!signal) return await promise
-  const aborted = Promise.withResolvers<never>()
-  const abort = () => aborted.reject(signal.reason)
-  signal.addEventListener("abort", abort)
-  if (signal.aborted) abort()
-  try {
-    return await Promise.race([promise, aborted.promise])
-  } finally {
-    signal.removeEventListener("abort", abort)
   }
 }
 

@@ -1,16 +1,11 @@
-/**
- * The device nodes of the host: read for what a grant needs, and opened now and then to see whether the device is there. A
- * driver may hang in `open`, and with it a thread of the few that all file work shares: such a node is not opened again
- * until it has answered, and once several hang, none is.
- */
+/** The device nodes of the host: read for what a grant needs, and opened now and then to see whether the device is there. */
 import { constants } from "node:fs"
 import { open, realpath, stat } from "node:fs/promises"
+import { patience } from "../disk/patience.ts"
 import type { PlannedMount, PlannedNode } from "./plan.ts"
 
+/** A driver may load its firmware at the first `open`, and one may hang there. */
 const OPEN_TIMEOUT_MS = 5_000
-/** libuv has four threads. */
-const MOST_HANGING = 2
-const hanging = new Set<string>()
 
 export interface HostNode {
   readonly type: "b" | "c"
@@ -41,17 +36,16 @@ export async function readNode({ hostPath, type, major, minor }: PlannedNode): P
 export async function probeNode(node: PlannedNode): Promise<void> {
   await readNode(node)
   const { hostPath } = node
-  if (hanging.has(hostPath)) throw new Error(`${hostPath} does not answer`)
-  if (hanging.size >= MOST_HANGING) return
-  hanging.add(hostPath)
-  const opened = open(hostPath, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY)
-    .then((file) => file.close())
-    .catch((error: NodeJS.ErrnoException) => error.code)
-    .finally(() => hanging.delete(hostPath))
-  const late = Promise.withResolvers<"late">()
-  const timer = setTimeout(() => late.resolve("late"), OPEN_TIMEOUT_MS)
-  const answer = await Promise.race([opened, late.promise]).finally(() => clearTimeout(timer))
-  if (answer === "late") throw new Error(`${hostPath} does not answer`)
+  const opened = () =>
+    open(hostPath, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY)
+      .then((file) => file.close())
+      .then(
+        () => "open",
+        (error: NodeJS.ErrnoException) => error.code ?? "unknown",
+      )
+  const answer = await patience.ask(`device ${hostPath}`, opened, OPEN_TIMEOUT_MS)
+  // While others hang nothing is known of this one, and nothing held against it.
+  if (answer === null && patience.hangs(`device ${hostPath}`)) throw new Error(`${hostPath} does not answer`)
   if (answer === "ENODEV" || answer === "ENXIO") throw new Error(`${hostPath} has no device behind it (${answer})`)
 }
 

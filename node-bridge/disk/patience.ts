@@ -1,7 +1,8 @@
 /**
- * Questions to the file systems of containers. A disk that hangs never answers, and who waits for it in a call of the kernel
- * cannot be called back: so questions are asked beside the bridge's own thread, wait so long and no longer, and take no more than
- * two of the four threads on which Node does all other work with files. An answer that does not come is null: not known.
+ * Questions to the file systems of containers, and to devices. A disk or a driver that hangs never answers, and who waits for it
+ * in a call of the kernel cannot be called back: so questions are asked beside the bridge's own thread, wait so long and no
+ * longer, and take no more than two of the four threads on which Node does all other work with files. An answer that does not
+ * come is null: not known.
  */
 
 /** A statfs takes microseconds, and a disk that writes all it can some tens of milliseconds. */
@@ -27,9 +28,9 @@ export class Patience {
    * The answer about `subject`, or null when it does not come in time, or cannot while others hang. A subject that hangs is not
    * asked again before it has answered. Throws what `question` throws.
    */
-  async ask<T>(subject: string, question: () => Promise<T>): Promise<T | null> {
+  async ask<T>(subject: string, question: () => Promise<T>, answerMs = this.#answerMs): Promise<T | null> {
     const { promise: late, resolve } = Promise.withResolvers<null>()
-    const timer = setTimeout(() => resolve(null), this.#answerMs)
+    const timer = setTimeout(() => resolve(null), answerMs)
     try {
       for (;;) {
         const before = this.#open.get(subject)
@@ -47,6 +48,11 @@ export class Patience {
     } finally {
       clearTimeout(timer)
     }
+  }
+
+  /** Whether the last question about it is overdue, and not that it was never asked because others are. */
+  hangs(subject: string): boolean {
+    return this.#open.get(subject)?.overdue ?? false
   }
 
   #hold(subject: string, answer: Promise<unknown>): Question {

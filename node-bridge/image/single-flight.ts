@@ -2,6 +2,7 @@
  * One piece of work for all who ask for the same thing at once. Each waiter may leave by its own signal; the work itself is
  * given up only when the last one has left.
  */
+import { unlessAborted } from "../unless-aborted.ts"
 
 interface Flight<T> {
   readonly result: Promise<T>
@@ -17,13 +18,9 @@ export class SingleFlight<T> {
     signal.throwIfAborted()
     const flight = this.#flights.get(key) ?? this.#begin(key, work)
     flight.waiters++
-    const left = Promise.withResolvers<never>()
-    const leave = () => left.reject(signal.reason as Error)
-    signal.addEventListener("abort", leave, { once: true })
     try {
-      return await Promise.race([flight.result, left.promise])
+      return await unlessAborted(flight.result, signal)
     } finally {
-      signal.removeEventListener("abort", leave)
       flight.waiters--
       if (flight.waiters === 0) {
         // Whoever comes after the last waiter left begins anew: this one is on its way down.

@@ -5,7 +5,7 @@ const ANSWER_MS = 20
 const hang = () => new Promise<never>(() => {})
 const answer = () => Promise.resolve("here")
 
-describe("a question to a disk", () => {
+describe("a question to a disk or a device", () => {
   it("is answered, or fails as the disk says", async () => {
     const patience = new Patience(ANSWER_MS)
     expect(await patience.ask("a", answer)).toBe("here")
@@ -22,6 +22,13 @@ describe("a question to a disk", () => {
     expect(asked).toBe(false)
     expect(performance.now() - before).toBeLessThan(ANSWER_MS)
     expect(await patience.ask("other", answer)).toBe("here")
+    expect([patience.hangs("hung"), patience.hangs("other")]).toEqual([true, false])
+  })
+
+  it("may have longer than others to answer", async () => {
+    const patience = new Patience(ANSWER_MS)
+    const slow = () => new Promise<string>((resolve) => void setTimeout(() => resolve("slow"), 3 * ANSWER_MS))
+    expect(await patience.ask("a", slow, 1_000)).toBe("slow")
   })
 
   it("is one of two at most, waits for its turn, and is answered when those before it are", async () => {
@@ -43,6 +50,7 @@ describe("a question to a disk", () => {
     const back = Promise.withResolvers<string>()
     expect(await Promise.all([patience.ask("a", () => back.promise), patience.ask("b", hang)])).toEqual([null, null])
     expect(await patience.ask("c", answer)).toBeNull()
+    expect(patience.hangs("c")).toBe(false)
     back.resolve("back")
     await new Promise(setImmediate)
     expect(await patience.ask("c", answer)).toBe("here")
