@@ -14,7 +14,7 @@ import {
   SignalName,
   StopPolicy,
 } from "./container.ts"
-import { CellId, ContainerId, EventId, JoinTokenId, NodeId, RunId, TenantId, WebhookId } from "./ids.ts"
+import { CellId, ContainerId, EventId, JoinTokenId, NodeId, RegistryCredentialId, RunId, TenantId, WebhookId } from "./ids.ts"
 import { ACTIONS, ALL_RUN_STATES, STATUSES } from "./lifecycle.ts"
 import { NodeCondition, NodeFacts } from "./node.ts"
 import { Exit, Reason, Timings } from "./protocol.ts"
@@ -84,6 +84,7 @@ export const Container = z
     warnings: z.array(z.string()),
     created_at: Time,
     image: z.string(),
+    registry_credential: RegistryCredentialId.nullable(),
     command: z.array(z.string()).nullable(),
     args: z.array(z.string()).nullable(),
     env: z.record(z.string(), z.string()),

@@ -1,5 +1,6 @@
 /** What a tenant may ask for. Unknown fields are refused by name: nothing that is asked is ever quietly ignored. */
 import { z } from "zod"
+import { RegistryCredentialId } from "./ids.ts"
 import { onlyPublic } from "./private-networks.ts"
 
 export const MIB = 1024 * 1024
@@ -260,6 +261,9 @@ export type PlacementWish = z.infer<typeof PlacementWish>
 export const ContainerCreate = z
   .strictObject({
     image: ImageReference,
+    registry_credential: RegistryCredentialId.optional().meta({
+      description: "What the node logs in with to pull the image; it must be for the image's registry.",
+    }),
     name: ContainerName.optional(),
     command: z.array(processText).max(1024).optional().meta({ description: "Replaces the image's entrypoint." }),
     args: z.array(processText).max(4096).optional().meta({ description: "Replaces the image's default arguments." }),

@@ -27,6 +27,7 @@ export const TokenId = idSchema("tok", "TokenId")
 export const JoinTokenId = idSchema("jtk", "JoinTokenId")
 export const RequestId = idSchema("req", "RequestId")
 export const WebhookId = idSchema("whk", "WebhookId")
+export const RegistryCredentialId = idSchema("rgc", "RegistryCredentialId")
 export const TrustId = idSchema("tru", "TrustId")
 
 export type TenantId = z.infer<typeof TenantId>
@@ -39,6 +40,7 @@ export type TokenId = z.infer<typeof TokenId>
 export type JoinTokenId = z.infer<typeof JoinTokenId>
 export type RequestId = z.infer<typeof RequestId>
 export type WebhookId = z.infer<typeof WebhookId>
+export type RegistryCredentialId = z.infer<typeof RegistryCredentialId>
 export type TrustId = z.infer<typeof TrustId>
 
 const KINDS = {
@@ -52,6 +54,7 @@ const KINDS = {
   jtk: JoinTokenId,
   req: RequestId,
   whk: WebhookId,
+  rgc: RegistryCredentialId,
   tru: TrustId,
 } as const
 

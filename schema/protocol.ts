@@ -11,7 +11,7 @@
  */
 import { z } from "zod"
 import { Capability, ContainerCreate, DeviceName, SignalName } from "./container.ts"
-import { ContainerId, NodeId, RunId, TenantId } from "./ids.ts"
+import { ContainerId, NodeId, RegistryCredentialId, RunId, TenantId } from "./ids.ts"
 import { ALL_RUN_STATES, DESIRED } from "./lifecycle.ts"
 import { NodeCondition, NodeFacts } from "./node.ts"
 
@@ -67,6 +67,8 @@ export const RunSpec = z.strictObject({
   image,
   /** The digest that an earlier run of this container resolved; a new run keeps it, whatever the tag says by now. */
   image_digest: z.string().nullable(),
+  /** What to ask the platform for before a pull: the secret itself is in no assignment, and so in no journal. */
+  registry_credential: RegistryCredentialId.nullable().default(null),
   hostname: z.string().max(63),
   command, args, env, workdir, user, labels, resources, stop, profile, read_only, tty, network, seccomp,
   capabilities: z.array(Capability),

@@ -2,6 +2,8 @@
 import type { z } from "zod"
 import type { Cell, Container, Event, NodeView, Tenant } from "../schema/api.ts"
 import type { Isolation } from "../schema/isolation.ts"
+import type { Token } from "../schema/tokens.ts"
+import type { RegistryCredential } from "../schema/registry-credentials.ts"
 import type { Delivery, Webhook } from "../schema/webhooks.ts"
 
 export const CONTAINER_ID = "ctr_01kaz3v8q0f1x8t1m5y7c2d9e4"
@@ -10,7 +12,7 @@ export const NODE_ID = "nod_01kaz3v8q0f1x8t1m5y7c2d9e4"
 export const CELL_ID = "cel_01kaz3v8q0f1x8t1m5y7c2d9e4"
 export const TOKEN_ID = "tok_01kaz3v8q0f1x8t1m5y7c2d9e4"
 export const JOIN_TOKEN_ID = "jtk_01kaz3v8q0f1x8t1m5y7c2d9e4"
-const RUN_ID = "run_01kaz3v8q0f1x8t1m5y7c2d9e4"
+export const RUN_ID = "run_01kaz3v8q0f1x8t1m5y7c2d9e4"
 export const EVENT_ID = "evt_01kaz3v8q0f1x8t1m5y7c2d9e4"
 const DIGEST = `sha256:${"5f".repeat(32)}`
 
@@ -49,6 +51,7 @@ export const container: z.input<typeof Container> = {
   warnings: [],
   created_at: "2026-11-23T18:25:12.040Z",
   image: "registry.example/team/app:1.4",
+  registry_credential: null,
   command: null,
   args: ["serve", "--port", "8080"],
   env: { LOG_LEVEL: "info" },
@@ -113,6 +116,15 @@ export const delivery: z.input<typeof Delivery> = {
   next_attempt_at: null,
   attempts: [{ at: "2026-11-23T18:30:01.425Z", status_code: 204, error: null, latency_ms: 35, answer: "" }],
   cursor: "0000000000001207",
+}
+
+export const REGISTRY_CREDENTIAL_ID = "rgc_01kaz3v8q0f1x8t1m5y7c2d9e4"
+export const registryCredential: z.input<typeof RegistryCredential> = {
+  id: REGISTRY_CREDENTIAL_ID,
+  registry: "registry.example",
+  username: "ci",
+  created_at: "2026-11-23T18:29:20.000Z",
+  last_used_at: null,
 }
 
 export const tenant: z.input<typeof Tenant> = {
@@ -180,6 +192,19 @@ export const node: z.input<typeof NodeView> = {
     disk_bytes: 1_073_741_824,
     devices: ["nvidia.com/gpu=0"],
   },
+}
+
+export const token: z.input<typeof Token> = {
+  id: TOKEN_ID,
+  name: "deploy-web",
+  status: "active",
+  scopes: ["containers:read", "containers:create"],
+  authorization_details: [{ type: "container", name_prefix: "web-", images: ["registry.example/team/app"] }],
+  parent: "tok_01kaz3v8q0f1x8t1m5y7c2d9e3",
+  created_at: "2026-11-23T18:30:00.000Z",
+  expires_at: "2026-11-24T18:30:00.000Z",
+  last_used_at: "2026-11-23T19:02:11.000Z",
+  revoked_at: null,
 }
 
 const CAPABILITIES = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETGID", "CAP_SETUID", "CAP_KILL"]

@@ -9,7 +9,17 @@ import type {
 import type {
   ContainerBatch, ContainerCreate, ContainerUpdate, Labels, PlacementWish, Resources, SignalName,
 } from "../../schema/container.ts" // prettier-ignore
-import type { CellId, EventId, NodeId, RunId, TenantId, TokenId, TrustId, WebhookId } from "../../schema/ids.ts"
+import type {
+  CellId,
+  EventId,
+  NodeId,
+  RegistryCredentialId,
+  RunId,
+  TenantId,
+  TokenId,
+  TrustId,
+  WebhookId,
+} from "../../schema/ids.ts"
 import type { Profile } from "../../schema/container.ts"
 import type { Status } from "../../schema/lifecycle.ts"
 import type { Feature } from "../../schema/features.ts"
@@ -19,6 +29,7 @@ import type { AuthorizationDetails, TenantScope, Token } from "../../schema/toke
 import type {
   Delivery, DeliveryState, Webhook, WebhookCreate, WebhookReplay, WebhookSecret, WebhookUpdate,
 } from "../../schema/webhooks.ts" // prettier-ignore
+import type { RegistryCredential, RegistryCredentialCreate, RegistryLogin } from "../../schema/registry-credentials.ts"
 import type { z } from "zod"
 
 type Labels_ = z.infer<typeof Labels>
@@ -145,6 +156,13 @@ export interface TenantRpc {
   revokeToken(caller: Caller, id: TokenId | null): Promise<void>
   /** All that a trust has given; none of it lives longer than until then. */
   revokeTrust(caller: Caller, id: TrustId, untilMs: number): Promise<void>
+
+  /** Idempotent by the id, which the caller makes. */
+  createRegistryCredential(id: RegistryCredentialId, create: RegistryCredentialCreate): Promise<RegistryCredential>
+  listRegistryCredentials(): Promise<Page<RegistryCredential>>
+  removeRegistryCredential(id: RegistryCredentialId): Promise<void>
+  /** From a node, verified, that is about to pull for a run of its own. */
+  registryLogin(nodeId: NodeId, runId: RunId): Promise<RegistryLogin>
 
   /** Idempotent by the id, which the caller makes. */
   createWebhook(id: WebhookId, create: WebhookCreate): Promise<WebhookSecret>

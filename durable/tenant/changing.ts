@@ -17,6 +17,7 @@ import type { Once, Work } from "./once.ts"
 import { newContainer } from "./plan.ts"
 import { refusedByPolicy } from "./policy.ts"
 import type { Reading } from "./reading.ts"
+import type { RegistryCredentials } from "./registry-credentials.ts"
 import type { Saga } from "./saga.ts"
 import type { Answers, TenantStore } from "./store.ts"
 import type { Watchers } from "./watchers.ts"
@@ -31,6 +32,7 @@ export interface ChangingPorts {
   readonly peers: Peers
   readonly clock: Clock
   readonly ids: Ids
+  readonly registryCredentials: Pick<RegistryCredentials, "refused">
   settings(): TenantConfig
 }
 
@@ -129,7 +131,8 @@ export class Changing {
 
   /** @throws AppError when `count` containers as `create` describes must not be made. */
   admit(create: ContainerCreate, names: readonly string[], count: number): void {
-    const { store, settings } = this.#ports
+    const { store, registryCredentials, settings } = this.#ports
+    refuse(registryCredentials.refused(create))
     const standing = { used: store.used(), kept: store.kept(), taken: store.takenOf(names) }
     refuse(refusedAdmission(create, count, standing, settings()))
   }

@@ -9,10 +9,11 @@ import { DurableObject } from "cloudflare:workers"
 import type { BatchAnswer, Container, DryRun, Event, OperatorDryRun, Page } from "../../schema/api.ts"
 import type { ContainerBatch, ContainerCreate, ContainerUpdate } from "../../schema/container.ts"
 import { AppError } from "../../schema/errors.ts"
-import type { CellId, NodeId, RunId, TokenId, TrustId, WebhookId } from "../../schema/ids.ts"
+import type { CellId, NodeId, RegistryCredentialId, RunId, TokenId, TrustId, WebhookId } from "../../schema/ids.ts"
 import type { Notice, Observation, Reason } from "../../schema/protocol.ts"
 import type { Token } from "../../schema/tokens.ts"
 import migrations from "../../schema/migrations/tenant/migrations.js"
+import type { RegistryCredentialCreate } from "../../schema/registry-credentials.ts"
 import { Alarms } from "../shared/alarms.ts"
 import { migrateOnce, openDatabase } from "../shared/database.ts"
 import { type Env, peersOf, randomNumber, systemClock, systemIds } from "../shared/ports.ts"
@@ -20,6 +21,7 @@ import type { WebhookCreate, WebhookReplay, WebhookUpdate } from "../../schema/w
 import type {
   Answer, Call, Caller, ContainerAction, ContainerListRequest, DeliveriesRequest, EventsRequest, IssuedToken, TenantConfig, TenantRpc, WaitRequest,
 } from "../shared/rpc.ts" // prettier-ignore
+import { sealerFor } from "../shared/sealing.ts"
 import { Cells } from "./cells.ts"
 import { Changing } from "./changing.ts"
 import { passDeadline } from "./deadlines.ts"
@@ -29,6 +31,7 @@ import { EventLog } from "./event-log.ts"
 import { type Committed, Ledger } from "./ledger.ts"
 import { Observations } from "./observations.ts"
 import { Once } from "./once.ts"
+import { RegistryCredentials } from "./registry-credentials.ts"
 import { Reading, type Waited } from "./reading.ts"
 import { nextCollection, retentionBounds } from "./retention.ts"
 import type { RunRow } from "./rows.ts"
@@ -53,6 +56,7 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
   readonly #watchers = new Watchers()
   readonly #tokens: Tokens
   readonly #webhooks: Webhooks
+  readonly #registryCredentials: RegistryCredentials
   #settings: TenantConfig | undefined
 
   constructor(ctx: DurableObjectState, env: Env) {
@@ -102,8 +106,22 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
       background: (work) => ctx.waitUntil(work),
       wakeAt: (ms) => this.#alarms.atLatest(ms),
     })
+    const registryCredentials = new RegistryCredentials(db, clock, sealerFor(env.SECRETS_KEY, "registry credentials"))
+    this.#registryCredentials = registryCredentials
     const once = new Once(store, clock)
-    this.#changing = new Changing({ store, ledger, saga, once, reading, watchers, peers, clock, ids, settings })
+    this.#changing = new Changing({
+      store,
+      ledger,
+      saga,
+      once,
+      reading,
+      watchers,
+      peers,
+      clock,
+      ids,
+      registryCredentials,
+      settings,
+    })
     this.#observations = new Observations(store, ledger, () => this.#config().policy)
     void ctx.blockConcurrencyWhile(async () => {
       await migrateOnce(db, migrations)
@@ -214,6 +232,24 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
   async revokeTrust(caller: Caller, id: TrustId, untilMs: number): Promise<void> {
     this.#enter(caller)
     this.#tokens.revokeTrust(id, untilMs)
+  }
+
+  async createRegistryCredential(id: RegistryCredentialId, create: RegistryCredentialCreate) {
+    this.#config()
+    return this.#registryCredentials.create(id, create)
+  }
+
+  async listRegistryCredentials() {
+    return this.#registryCredentials.list()
+  }
+
+  async removeRegistryCredential(id: RegistryCredentialId) {
+    this.#registryCredentials.remove(id)
+  }
+
+  async registryLogin(nodeId: NodeId, runId: RunId) {
+    const run = this.#store.run(runId)
+    return this.#registryCredentials.loginFor(nodeId, runId, run, run && this.#store.container(run.container_id))
   }
 
   async createWebhook(id: WebhookId, create: WebhookCreate) {

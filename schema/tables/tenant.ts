@@ -7,7 +7,9 @@ import { index, integer, primaryKey, real, sqliteTable, text, uniqueIndex } from
 import type { BatchAnswer, Container, EventData, EventType, Policy, Quota } from "../api.ts"
 import type { ContainerSpec, Network } from "../container.ts"
 import type { Feature } from "../features.ts"
-import type { CellId, ContainerId, EventId, NodeId, RunId, TenantId, TokenId, TrustId, WebhookId } from "../ids.ts"
+import type {
+  CellId, ContainerId, EventId, NodeId, RegistryCredentialId, RunId, TenantId, TokenId, TrustId, WebhookId,
+} from "../ids.ts" // prettier-ignore
 import type { Desired, RunState, Status } from "../lifecycle.ts"
 import type { Exit, NoticeKind, Reason, Timings } from "../protocol.ts"
 import type { DeliveryState } from "../webhooks.ts"
@@ -294,3 +296,14 @@ export const proofs = sqliteTable(
   },
   (table) => [index("proofs_until").on(table.until_ms)],
 )
+
+export const registryCredentials = sqliteTable("registry_credentials", {
+  id: text().$type<RegistryCredentialId>().primaryKey(),
+  registry: text().notNull(),
+  username: text().notNull(),
+  /** The password. Its key is in no database. */
+  sealed: text().notNull(),
+  created_at_ms: integer().notNull(),
+  /** When a node fetched it. */
+  last_used_ms: integer(),
+})

@@ -2,12 +2,8 @@ import type * as Rpc from "../../durable/shared/rpc.ts"
 import type { ErrorCode } from "../../schema/errors.ts"
 import { AppError } from "../../schema/errors.ts"
 import { SUBPROTOCOL } from "../../schema/protocol.ts"
-import type { NodeRow } from "../directory.ts"
-import type { AppContext } from "../env.ts"
-import { bearerToken } from "../middleware/authenticate.ts"
+import { authenticateNode } from "../middleware/authenticate-node.ts"
 import { operation } from "../operation.ts"
-import type { VerifiedAssertion } from "../tokens.ts"
-import { importPublicKey, verifyNodeAssertion } from "../tokens.ts"
 import { sha256Hex } from "../hash.ts"
 
 /*
@@ -57,19 +53,3 @@ export const connectNode = operation({
     return new Response(null, { status: 101, webSocket: answer.webSocket, headers: switched })
   },
 })
-
-/** The node whose key signed the assertion. @throws AppError `unauthenticated` or `token_expired`. */
-async function authenticateNode(c: AppContext): Promise<{ node: NodeRow; assertion: VerifiedAssertion }> {
-  const { clock, directory } = c.var.services
-  const found = new Map<string, NodeRow>()
-  const keys = async (kid: string) => {
-    const row = await directory.node(kid)
-    if (!row || row.forgotten) return undefined
-    found.set(kid, row)
-    return importPublicKey(row.publicKeyX)
-  }
-  const assertion = await verifyNodeAssertion(bearerToken(c), c.env.ISSUER, keys, clock.now())
-  const node = found.get(assertion.node)
-  if (!node) throw new AppError("unauthenticated", "The assertion names no node of this platform.")
-  return { node, assertion }
-}
