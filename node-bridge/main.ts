@@ -14,6 +14,7 @@ import { EXIT, Fault } from "./agent/fault.ts"
 import { LeaseFile } from "./agent/lease-file.ts"
 import { loadIdentity, publicKeyOf, saveIdentity, signAssertion } from "./agent/identity.ts"
 import type { Identity } from "./agent/identity.ts"
+import { registryLogins } from "./agent/registry-login.ts"
 import { lockState } from "./agent/state-lock.ts"
 import { systemTimers } from "./timers.ts"
 import { HELP, readConfig } from "./config.ts"
@@ -22,12 +23,16 @@ import { diskCapacity } from "./disk/space.ts"
 import { createLog, explain } from "./log.ts"
 import type { Log } from "./log.ts"
 import type { Controller } from "./runtime/controller.ts"
+import type { RegistryLogins } from "./runtime/ports.ts"
 
 const BRIDGE_VERSION = "0.1.0"
 
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => void systemTimers.after(ms, resolve))
 
-const leaveEarly = () => process.exit(EXIT.ok)
+/** Whoever asks us to end before we serve is obeyed at once, or as soon as what was begun is taken away again. */
+const early = new AbortController()
+let begun = false
+const leaveEarly = () => (begun ? early.abort(new Fault(EXIT.ok, "Asked to end before it was ready.")) : process.exit(EXIT.ok))
 
 async function main(): Promise<number> {
   const config = readConfig(process.argv.slice(2), process.env)
@@ -36,7 +41,6 @@ async function main(): Promise<number> {
     return EXIT.ok
   }
   const log = createLog(config.log)
-  // Whoever asks us to end before there is anything to leave is obeyed at once.
   for (const signal of ["SIGTERM", "SIGINT", "SIGUSR2"] as const) process.on(signal, leaveEarly)
   process.once("disconnect", leaveEarly)
 
@@ -46,7 +50,8 @@ async function main(): Promise<number> {
   await openState(config.state)
   await lockState(config.state)
   const identity = await enrolled(config, log)
-  const controller = await openController(config, log)
+  const assertion = () => signAssertion(identity, systemTimers.now(), randomUUID())
+  const controller = await openController(config, log, registryLogins({ url: config.url, assertion }))
   const capacity = await hostCapacity(await diskCapacity(config.state, config.diskOvercommit), config.capacity)
   const boot = await bootId()
   const ofHost = { hostname: config.name, labels: config.labels, capacity, bootId: boot, controller }
@@ -58,7 +63,7 @@ async function main(): Promise<number> {
     leaseMemory: new LeaseFile(join(config.state, "lease"), boot, log),
     bridgeVersion: BRIDGE_VERSION,
     url: config.url,
-    assertion: () => signAssertion(identity, systemTimers.now(), randomUUID()),
+    assertion,
     parallelStarts: config.parallelStarts,
     timers: systemTimers,
     random: Math.random,
@@ -72,6 +77,10 @@ async function main(): Promise<number> {
   })
   for (const signal of ["SIGTERM", "SIGINT", "SIGUSR2"] as const) process.off(signal, leaveEarly)
   process.off("disconnect", leaveEarly)
+  if (early.signal.aborted) {
+    await agent.leave()
+    return EXIT.ok
+  }
   return await serve(agent, config, log)
 }
 
@@ -166,7 +175,7 @@ async function joinToken(config: Config): Promise<string | undefined> {
 }
 
 /** The real controller brings native code and needs the host's tools; the fake one must do without either. */
-async function openController(config: Config, log: Log): Promise<Controller> {
+async function openController(config: Config, log: Log, registryLogins: RegistryLogins): Promise<Controller> {
   switch (config.controller) {
     case "fake": {
       const { createFakeController } = await import("./runtime/fake-controller.ts")
@@ -188,6 +197,7 @@ async function openController(config: Config, log: Log): Promise<Controller> {
         ...(config.isolationCheckSeconds && { isolationWatch: { everyMs: config.isolationCheckSeconds * 1000 } }),
         imagesDir: config.images ?? null,
         registries,
+        registryLogins,
         network,
         devices: {
           ...(config.cdiDirs && { cdiDirs: config.cdiDirs }),
@@ -198,7 +208,8 @@ async function openController(config: Config, log: Log): Promise<Controller> {
         log,
       }
       // What it lacks on this host it says in a sentence.
-      return await createOciController(options).catch((error: unknown) => {
+      return await createOciController(options, early.signal).catch((error: unknown) => {
+        if (early.signal.aborted) throw early.signal.reason
         throw new Fault(EXIT.host, `This host cannot run containers. ${explain(error)}`, error)
       })
     }

@@ -32,16 +32,17 @@ import type { PoolOptions } from "../network/pool-options.ts"
 import { ownProcs, parseCgroupLayout } from "./cgroup-layout.ts"
 import type { CgroupLayout } from "./cgroup-layout.ts"
 import { Cgroups } from "./cgroups.ts"
-import type { Controller } from "./controller.ts"
+import { type Controller, ControllerError } from "./controller.ts"
 import { diskIoFeatures } from "./disk-io.ts"
 import { Happenings } from "./happenings.ts"
 import { readRecord } from "./host-record.ts"
+import { claim, clearLeftBehind } from "./left-behind.ts"
 import { MigrationLock } from "./migration-lock.ts"
 import { OciController } from "./oci-runs.ts"
 import type { Runtime } from "./oci-runs.ts"
 import { hostPaths, runPaths, runtimeRootOf } from "./paths.ts"
 import type { HostPaths } from "./paths.ts"
-import type { ImageStore } from "./ports.ts"
+import type { ImageStore, RegistryLogins } from "./ports.ts"
 import { bootId } from "./process-identity.ts"
 import { Processors } from "./processors.ts"
 import { RuntimeCli } from "./runtime-cli.ts"
@@ -68,6 +69,8 @@ export interface OciControllerOptions {
   readonly authFile?: string | null
   /** How long registries may take, and where they may be; the store's own defaults where absent. */
   readonly registries?: Pick<ImageStoreOptions, "resolveTimeoutMs" | "pullTimeoutMs" | "loopbackRegistries">
+  /** For runs that name a registry credential; where absent they are refused. */
+  readonly registryLogins?: RegistryLogins
   readonly network?: Omit<PoolOptions, "stateDir">
   readonly disks?: Omit<DiskOptions, "dir"> & Pick<DiskWatchOptions, "everyMs">
   readonly devices?: DeviceOptions
@@ -80,8 +83,11 @@ export interface OciControllerOptions {
   readonly images?: ImageStore
 }
 
-/** Throws a sentence for the operator when this machine cannot run containers. */
-export async function createOciController(options: OciControllerOptions): Promise<Controller> {
+/**
+ * Throws a sentence for the operator when this machine cannot run containers. When aborted it rejects with the reason at the
+ * next step, and has taken away again what it had made.
+ */
+export async function createOciController(options: OciControllerOptions, signal?: AbortSignal): Promise<Controller> {
   const { log } = options
   const { paths: found, missing } = findTools(options.tools ?? {})
   const { runtimes, absent } = chosenRuntimes(options, missing)
@@ -94,10 +100,12 @@ export async function createOciController(options: OciControllerOptions): Promis
 
   const host = hostPaths(options.stateDir, options.runtimeDir)
   makeDirectories(host)
+  claim(host)
   const versions = await readVersions(found, missing)
   const sealed = options.runtime === "crun" ? sealedProgram(found.crun, "crun") : null
   const tools = sealed === null ? found : { ...found, crun: sealed.path }
   const cgroups = new Cgroups(layout)
+  await clearLeftBehind({ host, cgroups, tools, log })
   const clis = Object.fromEntries(RUNTIME_NAMES.map((name) => [name, new RuntimeCli(name, host, tools)])) as RuntimeClis
   const ranges = await StoredIdRanges.open(join(host.stateDir, "id-ranges.json"), tenantsOf(host))
   const namespaces = new TenantNamespaces(ranges)
@@ -136,6 +144,7 @@ export async function createOciController(options: OciControllerOptions): Promis
       cgroups,
       clis,
       migrations: new MigrationLock(ownProcs(layout, readFileSync("/proc/self/cgroup", "utf8"))),
+      registryLogins: options.registryLogins ?? noLogins,
       happenings,
       diskWatch,
       devices,
@@ -170,22 +179,27 @@ export async function createOciController(options: OciControllerOptions): Promis
       if (runtime !== undefined) await tryOut({ controller, profile: offered.name, host, tools })
     },
   )
-  await controller.recover()
-  devices.begin()
-
-  const modules = [...OF_MODULES, ...diskIoFeatures(layout, host.stateDir)]
-  for (const [profile, runtime] of runtimes.chosen) {
-    try {
-      const seen = await selfTest({ controller, profile, runtime, host, tools, versions })
-      controller.profiles = [
-        ...controller.profiles,
-        { name: profile, runtime, features: offeredFeatures(runtime, seen, modules) },
-      ]
-    } catch (error) {
-      log.error(`the self-test of the ${profile} profile failed: it is not offered`, { runtime, error: explain(error) })
+  try {
+    signal?.throwIfAborted()
+    await controller.recover()
+    devices.begin()
+    const modules = [...OF_MODULES, ...diskIoFeatures(layout, host.stateDir)]
+    for (const [profile, runtime] of runtimes.chosen) {
+      signal?.throwIfAborted()
+      try {
+        const seen = await selfTest({ controller, profile, runtime, host, tools, versions })
+        const offer = { name: profile, runtime, features: offeredFeatures(runtime, seen, modules) }
+        controller.profiles = [...controller.profiles, offer]
+      } catch (error) {
+        log.error(`the self-test of the ${profile} profile failed: it is not offered`, { runtime, error: explain(error) })
+      }
     }
+    signal?.throwIfAborted()
+    await network.refill()
+  } catch (error) {
+    await controller.close()
+    throw error
   }
-  await network.refill()
   void disks.refill().catch((error: unknown) => log.warn("could not make disks ahead", { error: explain(error) }))
   return controller
 }

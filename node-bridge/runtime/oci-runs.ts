@@ -28,7 +28,7 @@ import type { MigrationLock } from "./migration-lock.ts"
 import { runPaths } from "./paths.ts"
 import type { RunPaths } from "./paths.ts"
 import { prepareRun, refuseNetwork } from "./preparation.ts"
-import type { StoredImage } from "./ports.ts"
+import type { RegistryLogins, StoredImage } from "./ports.ts"
 import type { ImageSource, PreparedRun, PrepareHost } from "./preparation.ts"
 import { sendSignal } from "./process-identity.ts"
 import type { RuntimeName } from "./runtimes.ts"
@@ -51,6 +51,7 @@ export interface OciHost extends Omit<PrepareHost, keyof Runtime | "runtime">, T
   /** Those whose self-test is to come, too. */
   readonly runtimes: ReadonlyMap<Profile, Runtime>
   readonly migrations: MigrationLock
+  readonly registryLogins: RegistryLogins
 }
 
 export class OciController implements Controller {
@@ -106,9 +107,15 @@ export class OciController implements Controller {
   }
 
   prepare(run: Assignment, signal: AbortSignal): Promise<Prepared> {
-    const { image: reference, image_digest: digest } = run.spec
-    const wanted = { reference, digest, tenantId: run.tenant_id, credentials: null }
-    return this.#prepare(run, (aborted) => this.#on.parts.images.ensure(wanted, aborted), signal)
+    const { image: reference, image_digest: digest, registry_credential } = run.spec
+    return this.#prepare(
+      run,
+      async (aborted) => {
+        const credentials = registry_credential === null ? null : await this.#on.registryLogins(run, aborted)
+        return this.#on.parts.images.ensure({ reference, digest, tenantId: run.tenant_id, credentials }, aborted)
+      },
+      signal,
+    )
   }
 
   /** `prepare` with an image that is in no store. */

@@ -8,6 +8,7 @@
 import type { RunId, TenantId } from "../../schema/ids.ts"
 import type { Network as NetworkLimits } from "../../schema/container.ts"
 import type { Isolation } from "../../schema/isolation.ts"
+import type { Assignment } from "../../schema/protocol.ts"
 import type { ProcessIdentity } from "./process-identity.ts"
 
 /** What an image says about how to run it: the `config` object of the OCI image specification, absent fields made empty. */
@@ -38,6 +39,11 @@ export interface RegistryCredentials {
   readonly username: string
   readonly password: string
 }
+
+/**
+ * What to pull a run's image with, from the platform. Throws `ControllerError`, or the signal's reason when aborted.
+ */
+export type RegistryLogins = (run: Pick<Assignment, "run_id" | "tenant_id">, signal: AbortSignal) => Promise<RegistryCredentials>
 
 export interface WantedImage {
   readonly reference: string

@@ -163,6 +163,7 @@ function selfTestRun(profile: Profile, runId: Assignment["run_id"], containerId:
       capabilities: [...CAPABILITIES],
       on_deviation: "report",
       image_digest: null,
+      registry_credential: null,
       hostname: "self-test",
       network: { egress: "none" },
       max_lifetime_seconds: null,
