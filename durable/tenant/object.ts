@@ -9,7 +9,7 @@ import { DurableObject } from "cloudflare:workers"
 import type { BatchAnswer, Container, DryRun, Event, OperatorDryRun, Page } from "../../schema/api.ts"
 import type { ContainerBatch, ContainerCreate, ContainerUpdate } from "../../schema/container.ts"
 import { AppError } from "../../schema/errors.ts"
-import type { CellId, NodeId, RegistryCredentialId, RunId, TokenId, TrustId, WebhookId } from "../../schema/ids.ts"
+import type { CellId, ContainerId, NodeId, RegistryCredentialId, RunId, TokenId, TrustId, WebhookId } from "../../schema/ids.ts"
 import type { Notice, Observation, Reason } from "../../schema/protocol.ts"
 import type { Token } from "../../schema/tokens.ts"
 import migrations from "../../schema/migrations/tenant/migrations.js"
@@ -313,11 +313,22 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
   override async alarm(): Promise<void> {
     await this.#alarms.fire(async () => {
       const now = this.#clock.now()
-      for (const id of this.#store.dueContainers(now)) this.#ledger.change(id, (group, at) => passDeadline(group, at))
+      const failed = this.#store.dueContainers(now).flatMap((id) => this.#pass(id))
       this.#store.collect(retentionBounds(now))
       this.#webhooks.wake()
       await this.#saga.drive(this.#store.dueRuns(now))
+      if (failed.length > 0) throw new AggregateError(failed, "some containers could not be changed at their time")
     })
+  }
+
+  /** One container that cannot be changed holds up no other; what went wrong is the answer. */
+  #pass(id: ContainerId): unknown[] {
+    try {
+      this.#ledger.change(id, passDeadline)
+      return []
+    } catch (error) {
+      return [error]
+    }
   }
 
   async #explain(create: ContainerCreate) {

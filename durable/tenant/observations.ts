@@ -3,7 +3,7 @@
  * of any other. A report is one transaction.
  */
 import type { Policy } from "../../schema/api.ts"
-import type { NodeId, RunId } from "../../schema/ids.ts"
+import type { ContainerId, NodeId, RunId } from "../../schema/ids.ts"
 import { isTerminal } from "../../schema/lifecycle.ts"
 import type { Notice, Observation, Reason } from "../../schema/protocol.ts"
 import type { Ledger } from "./ledger.ts"
@@ -14,6 +14,12 @@ import { mergeGone, mergeObservation } from "./observe.ts"
 import { type Changed, given } from "./placing.ts"
 import type { RunRow } from "./rows.ts"
 import type { TenantStore } from "./store.ts"
+
+interface Told {
+  readonly observations: readonly Observation[]
+  readonly gone: readonly RunId[]
+  readonly notices: readonly Notice[]
+}
 
 export class Observations {
   readonly #store: TenantStore
@@ -26,8 +32,29 @@ export class Observations {
     this.#policy = policy
   }
 
-  /** Answers the runs that the node must destroy. */
+  /**
+   * Answers the runs that the node must destroy. A container whose part cannot be stored though others can is left out and
+   * logged: its node would send the report again without end, and nothing else of that node would come through.
+   */
   take(nodeId: NodeId, observations: readonly Observation[], gone: readonly RunId[], notices: readonly Notice[]): RunId[] {
+    const report = { observations, gone, notices }
+    try {
+      return this.#take(nodeId, report)
+    } catch (error) {
+      this.#store.probe() // throws where nothing can be stored at all
+      console.error("a report could not be stored as a whole; what can be is stored container by container", error)
+      return byContainer(report, (run) => this.#store.run(run)?.container_id).flatMap((part) => {
+        try {
+          return this.#take(nodeId, part)
+        } catch (cause) {
+          console.error("what a node told of a container could not be stored, and is left out", cause)
+          return []
+        }
+      })
+    }
+  }
+
+  #take(nodeId: NodeId, { observations, gone, notices }: Told): RunId[] {
     const unknown = new Set<RunId>()
     this.#ledger.batch(() => {
       const observe = (seen: Observation) => {
@@ -90,4 +117,15 @@ export class Observations {
     this.#store.addNotice(notice)
     this.#ledger.changeRun(notice.run_id, (group) => ({ group, events: [event] }))
   }
+}
+
+/** The same report in parts that touch one container each; runs that nobody knows are a part of their own. */
+function byContainer({ observations, gone, notices }: Told, containerOf: (run: RunId) => ContainerId | undefined): Told[] {
+  const runs = [...observations.map((seen) => seen.run_id), ...gone, ...notices.map((notice) => notice.run_id)]
+  const groups = Map.groupBy(new Set(runs), containerOf)
+  return [...groups.values()].map((ids) => ({
+    observations: observations.filter((seen) => ids.includes(seen.run_id)),
+    gone: gone.filter((id) => ids.includes(id)),
+    notices: notices.filter((notice) => ids.includes(notice.run_id)),
+  }))
 }

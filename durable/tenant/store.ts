@@ -94,6 +94,11 @@ export class TenantStore {
     }
   }
 
+  /** @throws when nothing can be written. */
+  probe(): void {
+    this.#db.update(settings).set({ id: 1 }).run()
+  }
+
   settings(): TenantConfig | undefined {
     return this.#db.select().from(settings).get()
   }
