@@ -37,16 +37,30 @@ const LO_FLAGS_DIRECT_IO = 16
 /** Between the answer "number N is free" and our use of it somebody else may take N. */
 const TRIES = 64
 
-/** A call on a thread of the pool. koffi keeps a thread's errno for the callback. */
-function later(what: string, call: (done: (error: unknown, result: unknown) => void) => void): Promise<number> {
-  return new Promise((resolve, reject) => {
-    call((error, result) => {
-      const errno = koffi.errno()
-      if (error !== null && error !== undefined) reject(error instanceof Error ? error : new Error(String(error)))
-      else if (Number(result) < 0) reject(new SystemCallError(what, errno))
-      else resolve(Number(result))
+/** koffi refuses what goes beyond 256 calls at once, and the pool has four threads: more would only wait there. */
+const MAX_IN_FLIGHT = 16
+let inFlight = 0
+const waiting: (() => void)[] = []
+
+/** A call on a thread of the pool, in its turn. koffi keeps a thread's errno for the callback. */
+async function later(what: string, call: (done: (error: unknown, result: unknown) => void) => void): Promise<number> {
+  if (inFlight < MAX_IN_FLIGHT) inFlight++
+  else await new Promise<void>((resolve) => waiting.push(resolve))
+  try {
+    return await new Promise<number>((resolve, reject) => {
+      call((error, result) => {
+        const errno = koffi.errno()
+        if (error !== null && error !== undefined) reject(error instanceof Error ? error : new Error(String(error)))
+        else if (Number(result) < 0) reject(new SystemCallError(what, errno))
+        else resolve(Number(result))
+      })
     })
-  })
+  } finally {
+    // Whoever waits takes this one's place.
+    const next = waiting.shift()
+    if (next) next()
+    else inFlight--
+  }
 }
 
 export interface LoopDevice {
@@ -54,8 +68,19 @@ export interface LoopDevice {
   readonly path: string
 }
 
-/** Makes a block device of an open file. The caller closes the descriptor once something else uses the device. */
-export async function attachLoop(file: number): Promise<LoopDevice> {
+let lastAttached: Promise<unknown> = Promise.resolve()
+
+/**
+ * Makes a block device of an open file. The caller closes the descriptor once something else uses the device. One after the
+ * other: all who ask at once for a free number are told the same one.
+ */
+export function attachLoop(file: number): Promise<LoopDevice> {
+  const attached = lastAttached.then(() => attach(file))
+  lastAttached = attached.catch(() => {})
+  return attached
+}
+
+async function attach(file: number): Promise<LoopDevice> {
   const control = openSync("/dev/loop-control", "r+")
   try {
     for (let tries = 1; ; tries++) {

@@ -8,7 +8,7 @@ import { openDisks } from "../../node-bridge/disk/open.ts"
 import { DiskWatch } from "../../node-bridge/disk/watch.ts"
 import { silentLog } from "../../node-bridge/log.ts"
 import { ProjectDisks } from "../../node-bridge/disk/project-disks.ts"
-import type { Condition } from "../../schema/protocol.ts"
+import type { NodeCondition } from "../../schema/node.ts"
 import { formatId } from "../../schema/ids.ts"
 import { temporaryFolder } from "../support/images.ts"
 import { loopsOf } from "../support/leftovers.ts"
@@ -69,6 +69,14 @@ test("a disk holds what was asked for and no more, and says so by itself", async
   expect(bytes).toBeGreaterThan(58 * MIB)
   expect(bytes).toBeLessThan(64 * MIB)
   disk.release()
+  await disks.close()
+})
+
+test("a whole batch's disks are made at once, though the kernel tells all who ask the same free number", async () => {
+  const disks = await ImageDisks.open({ dir, poolSize: 1 })
+  const made = await Promise.allSettled(Array.from({ length: 300 }, () => disks.take(RUN, 16 * MIB, OWNER)))
+  for (const disk of made) if (disk.status === "fulfilled") disk.value.release()
+  expect(made.filter(({ status }) => status === "rejected")).toEqual([])
   await disks.close()
 })
 
@@ -152,7 +160,7 @@ test("a file system that keeps no project quota is found out by trying, and imag
 })
 
 test("a host whose disk runs low says so once, and once more when it has space again", async () => {
-  const told: Condition[] = []
+  const told: (NodeCondition | null)[] = []
   const watch = new DiskWatch({
     stateDir: host,
     log: silentLog,
@@ -162,14 +170,14 @@ test("a host whose disk runs low says so once, and once more when it has space a
   })
   const look = async () => {
     await watch.look()
-    return told.map(({ accepting }) => accepting)
+    return told.map((found) => found?.kind ?? null)
   }
   expect(await look()).toEqual([])
   writeFileSync(join(host, "images"), Buffer.alloc(250 * MIB))
-  expect(await look()).toEqual([false])
-  expect(await look()).toEqual([false])
-  expect(told[0]?.reason).toMatchObject({ code: "disk_pressure", message: expect.stringContaining("6 MiB") })
+  expect(await look()).toEqual(["disk_pressure"])
+  expect(await look()).toEqual(["disk_pressure"])
+  expect(told[0]?.message).toContain("6 MiB")
   rmSync(join(host, "images"))
-  expect(await look()).toEqual([false, true])
+  expect(await look()).toEqual(["disk_pressure", null])
   watch.close()
 })
