@@ -99,8 +99,6 @@ const Scopes = z
   .array(z.enum(TENANT_SCOPES))
   .min(1)
   .transform((scopes) => [...new Set(scopes)])
-/** RFC 9449, section 6.1: the SHA-256 thumbprint (RFC 7638) of the key that the token is bound to. */
-const Thumbprint = z.base64url().length(43)
 
 export const TokenCreate = z
   .strictObject({
@@ -111,9 +109,6 @@ export const TokenCreate = z
     }),
     expires_in_seconds: z.int().min(60).max(MAX_TOKEN_SECONDS).optional().meta({
       description: "At most until your own token expires. Default: a day, or until then.",
-    }),
-    dpop_jkt: Thumbprint.optional().meta({
-      description: "Binds the token to this key (RFC 9449): each call must then prove that its caller has it.",
     }),
   })
   .meta({ id: "TokenCreate" })
@@ -148,7 +143,7 @@ export const MintedToken = z
   .object({
     id: TokenId,
     access_token: z.string().meta({ description: "Shown only here, and kept nowhere." }),
-    token_type: z.enum(["Bearer", "DPoP"]),
+    token_type: z.literal("Bearer"),
     expires_at: Time,
     scope: z.string().meta({ description: "What it may do, separated by spaces." }),
     authorization_details: z.array(ContainerDetail).nullable(),

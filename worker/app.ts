@@ -29,6 +29,7 @@ import { listEvents } from "./routes/list-events.ts"
 import { cordonNode, drainNode, uncordonNode, updateNode } from "./routes/node-standing.ts"
 import { health, jwks } from "./routes/platform.ts"
 import { removeContainer } from "./routes/remove-container.ts"
+import { tokenOperations } from "./routes/tokens.ts"
 import { updateContainer } from "./routes/update-container.ts"
 import { waitContainer } from "./routes/wait-container.ts"
 import { webhookOperations } from "./routes/webhooks.ts"
@@ -46,6 +47,7 @@ export const OPERATIONS: readonly Operation[] = [
   containerIsolation,
   listEvents,
   ...webhookOperations,
+  ...tokenOperations,
   createTenant,
   listTenants,
   getTenant,
@@ -70,12 +72,14 @@ export const OPERATIONS: readonly Operation[] = [
   jwks,
 ]
 
+const OFFERED: ReadonlySet<string> = new Set(OPERATIONS.map(({ access }) => access).filter(isScope))
+
 /** Tests pass services of their own. */
 export function newApp(services: (env: Env) => Services = servicesOf): OpenAPIHono<AppEnv> {
   const app = new OpenAPIHono<AppEnv>()
   app.onError((error, c) => respondError(c, error))
   app.notFound((c) => respondError(c, new AppError("not_found", "There is nothing at this address.")))
-  app.use(requestContext(services))
+  app.use(requestContext(services, OFFERED))
   app.use(
     methodNotAllowed({
       app,

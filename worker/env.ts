@@ -26,7 +26,8 @@ export interface Services {
 
 export interface AppEnv {
   Bindings: Env
-  Variables: { requestId: RequestId; services: Services; principal: Principal }
+  /** `offered`: the scopes that some operation needs; a token can have no others. */
+  Variables: { requestId: RequestId; services: Services; principal: Principal; offered: ReadonlySet<string> }
 }
 export type AppContext = Context<AppEnv>
 

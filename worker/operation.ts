@@ -24,6 +24,7 @@ export const TAGS = {
   Containers: "What tenants ask to have running.",
   Events: "What happened to a tenant's containers, in order and with cursors.",
   Webhooks: "Endpoints that are told of events, and what became of each delivery.",
+  Tokens: "What a machine is given to call with: narrow, expiring, revocable.",
   Operators: "Tenants, their tokens, and the nodes; for tokens with the scope operator:admin.",
   Nodes: "What a node-bridge calls to join and to stay connected.",
   Platform: "Health, keys and this description; no token needed.",

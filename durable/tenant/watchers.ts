@@ -2,7 +2,7 @@
  * Who waits for a change of this tenant's containers: long polls and readers of the event stream. They live in memory
  * alone; a crash ends their calls, and the caller asks again.
  */
-
+import { AppError } from "../../schema/errors.ts"
 import type { ContainerId } from "../../schema/ids.ts"
 
 /** A client that has gone is noticed only by writing to it, so an idle stream carries an empty line this often. */
@@ -67,7 +67,13 @@ export class Watchers {
    */
   stream(next: () => string | undefined): ReadableStream<Uint8Array> {
     const { readable, writable } = new IdentityTransformStream()
-    this.#pump(next, writable.getWriter()).catch((error: unknown) => console.error("an event stream broke off", error))
+    const writer = writable.getWriter()
+    this.#pump(next, writer).catch(async (error: unknown) => {
+      // Its reader may read no longer, which ends it; anything else is a fault of ours.
+      if (error instanceof AppError) return writer.close().catch(() => {})
+      console.error("an event stream broke off", error)
+      await writer.abort(error).catch(() => {})
+    })
     return readable
   }
 

@@ -7,6 +7,8 @@ import { MintedToken, TenantTokenCreate } from "../../schema/tokens.ts"
 import { pageOf, parseCursor } from "../cursors.ts"
 import type { TenantRow } from "../directory.ts"
 import { tenant, TENANT_ID, TOKEN_ID } from "../examples.ts"
+import { issue, refusalOf } from "../issuing.ts"
+import { narrowed } from "../narrowing.ts"
 import { MERGE_PATCH_MEDIA, operation } from "../operation.ts"
 import { tellTenant } from "../tenant-settings.ts"
 
@@ -140,24 +142,21 @@ export const mintTenantToken = operation({
       authorization_details: null,
     },
   },
-  errors: ["not_found"],
+  errors: ["not_found", "quota_exceeded"],
   example: {
     params: { id: TENANT_ID },
     body: { subject: "ci", scopes: ["containers:read", "logs:read"], expires_in_seconds: 86_400 },
   },
   async handle(c, { params, body, ids }) {
-    const { clock, directory, keyring } = c.var.services
+    const { clock, directory } = c.var.services
     const row = await directory.tenant(params.id)
-    const id = ids.make("tok")
-    const issuedAtMs = clock.now()
-    const expiresAtMs = issuedAtMs + body.expires_in_seconds * 1000
-    const scopes = body.scopes ?? TENANT_SCOPES
-    const access_token = await keyring.sign({ subject: body.subject, tenant: row.id, token: id, scopes, issuedAtMs, expiresAtMs })
-    const expires_at = new Date(expiresAtMs).toISOString()
-    const scope = scopes.join(" ")
-    return {
-      status: 201,
-      body: { id, access_token, token_type: "Bearer" as const, expires_at, scope, authorization_details: null },
-    }
+    const nowMs = clock.now()
+    const lifetimeSeconds = body.expires_in_seconds
+    const all = { scopes: TENANT_SCOPES, details: null, expiresAtMs: nowMs + lifetimeSeconds * 1000 }
+    const made = narrowed(all, { scopes: body.scopes, lifetimeSeconds }, c.var.offered, nowMs)
+    if (!made.ok) throw refusalOf(made.error)
+    const { subject } = body
+    const it = { id: ids.make("tok"), tenant: row.id, subject, name: subject, worth: made.value, chain: [] }
+    return { status: 201, body: await issue(c, null, it) }
   },
 })
