@@ -62,7 +62,9 @@ export class CellLink {
     // Should this object die before the next line is written, its alarm registers the node where it was.
     this.#store.updateNode({ cell_due: true })
     this.#failed()
-    await cell.forgetNode(node_id)
+    await cell.forgetNode(node_id).catch((cause: unknown) => {
+      throw new AppError("unavailable", "The node's cell does not answer now.", { cause })
+    })
     this.#store.updateNode({ cell_id: cellId, cell_due: true })
   }
 

@@ -5,7 +5,7 @@
 import { STOP_MARGIN_MS } from "../../schema/lifecycle.ts"
 import type { Drain } from "../../schema/tables/node.ts"
 
-/** After the deadline tenants hear of what is left this often: one may have been away, or have begun a stop that takes its time. */
+/** Tenants hear of what is left this often: a run may have been handed over while its tenant was told of all others. */
 export const REMIND_MS = 15_000
 /** A tenant's object that has not told a run to stop by then is taken for stuck. */
 export const FORCE_AFTER_MS = STOP_MARGIN_MS
@@ -21,17 +21,14 @@ export const begun = (known: Drain | null, live: number, deadline_ms: number, no
 /** What tenants of runs that are here now must be told. */
 const dueAt = (deadline_ms: number, now: number): "begun" | "over" => (now >= deadline_ms ? "over" : "begun")
 
-/** Runs came that had been placed before the node was cordoned. */
-export const joined = (drain: Drain, now: number): Drain => ({ ...drain, due: dueAt(drain.deadline_ms, now) })
-
-/** As `joined` once the deadline has come; before it, the drain as it is. */
-export const atAlarm = (drain: Drain, live: number, now: number): Drain =>
-  live > 0 && now >= drain.deadline_ms ? { ...drain, due: "over" } : drain
+/** It is time to tell them, or runs came that had been placed before the node was cordoned. */
+export const owing = (drain: Drain, now: number): Drain => ({ ...drain, due: dueAt(drain.deadline_ms, now) })
 
 export const mustForce = (drain: Drain, now: number): boolean => now >= drain.deadline_ms + FORCE_AFTER_MS
 
 /** When to look again; null when nothing is left to do. */
 export function nextLook(drain: Drain | null, live: number, now: number): number | null {
   if (drain === null || live === 0) return null
-  return now < drain.deadline_ms ? drain.deadline_ms : now + REMIND_MS
+  const reminder = now + REMIND_MS
+  return now < drain.deadline_ms ? Math.min(drain.deadline_ms, reminder) : reminder
 }

@@ -8,7 +8,7 @@ import type { Clock } from "../shared/ports.ts"
 import type { NodeStatus } from "../shared/rpc.ts"
 import type { AssignmentSet } from "./assignment-set.ts"
 import type { CellLink } from "./cell-link.ts"
-import { atAlarm, begun, joined, mustForce, nextLook } from "./drain.ts"
+import { begun, mustForce, nextLook, owing } from "./drain.ts"
 import { type NodeRow, type NodeStore, stopping } from "./store.ts"
 import type { TenantLink } from "./tenant-link.ts"
 
@@ -74,7 +74,7 @@ export class OperatorCalls {
     const { store, clock, wakeAt } = this.#parts
     const drain = store.node()?.drain
     if (!drain) return
-    store.updateNode({ drain: joined(drain, clock.now()) })
+    store.updateNode({ drain: owing(drain, clock.now()) })
     wakeAt(clock.now())
   }
 
@@ -84,8 +84,7 @@ export class OperatorCalls {
     const drain = store.node()?.drain
     if (!drain) return
     const now = clock.now()
-    const next = atAlarm(drain, store.countLive(), now)
-    if (next !== drain) store.updateNode({ drain: next })
+    if (drain.due === null && store.hasLive()) store.updateNode({ drain: owing(drain, now) })
     if (!mustForce(drain, now)) return
     set.change(
       store
