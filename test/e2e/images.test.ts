@@ -1,8 +1,10 @@
 /** Images from a registry, through the whole platform: by tag, by digest, and a real distribution under our confinement. */
+import { spawnSync } from "node:child_process"
 import { rmSync } from "node:fs"
 import { join } from "node:path"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { MIB } from "../../schema/container.ts"
+import { RegistryCredential } from "../../schema/registry-credentials.ts"
 import { debianLayout, makeImage, temporaryFolder } from "../support/images.ts"
 import { expectNothingLeft, snapshot } from "../support/leftovers.ts"
 import type { Snapshot } from "../support/leftovers.ts"
@@ -95,6 +97,66 @@ describe("an image", () => {
       expect.stringMatching(/^12\.\d+$/),
       "",
     ])
+  })
+})
+
+describe("an image that its registry gives only to those who log in", () => {
+  const login = { name: "ci", password: "hunter2 and a half" }
+  let closed: Registry
+  beforeAll(async () => {
+    closed = await startRegistry({ login })
+    makeImage(layout, "secret-1", { cmd: ["echo", "let in"] })
+    await closed.push(layout, "secret-1", "team/secret:1")
+  })
+  afterAll(async () => {
+    await closed.stop()
+  })
+
+  const stored = async (of: TestTenant, body: object): Promise<RegistryCredential> =>
+    RegistryCredential.parse(await (await of.call("POST", "/v1/registry-credentials", { body })).json())
+  const ci = () => ({ registry: closed.host, username: login.name, password: login.password })
+
+  it("is run with the tenant's credential, which nobody reads again", async () => {
+    const { id: registry_credential } = await stored(tenant, ci())
+    const { id, run } = await tenant.through({ image: `${closed.host}/team/secret:1`, registry_credential })
+    expect(run?.exit).toMatchObject({ code: 0, by: "process" })
+    expect(await tenant.log(id)).toBe("let in\n")
+    const listed = await (await tenant.call("GET", "/v1/registry-credentials")).text()
+    expect(JSON.parse(listed).items).toMatchObject([
+      { id: registry_credential, username: "ci", last_used_at: expect.any(String) },
+    ])
+    expect(listed).not.toContain(login.password)
+    // Not in the databases, the journal, the image store or a log: grep finds nothing and says so with 1.
+    expect(spawnSync("grep", ["-rlaF", "--exclude-dir=disks", login.password, state], { encoding: "utf8" })).toMatchObject({
+      status: 1,
+      stdout: "",
+    })
+  })
+
+  it("is given to nobody else because one tenant has it", async () => {
+    const other = await berth.tenant("no-login")
+    const refused = await other.through({ image: `${closed.host}/team/secret:1` })
+    expect(refused).toMatchObject({ status: "exited", reason: { code: "image_unauthorized" } })
+    const { id: registry_credential } = await stored(other, { ...ci(), password: "wrong" })
+    const wrong = await other.through({ image: `${closed.host}/team/secret:1`, registry_credential })
+    expect(wrong.reason).toEqual({
+      code: "image_unauthorized",
+      message: "The registry does not give this image to these credentials, or it does not exist.",
+    })
+  })
+
+  it("needs a credential of one's own, for that registry", async () => {
+    const { id: registry_credential } = await stored(tenant, { ...ci(), registry: "registry.example" })
+    const create = async (of: TestTenant) => {
+      const body = { image: `${closed.host}/team/secret:1`, registry_credential }
+      const answer = await of.call("POST", "/v1/containers", { body })
+      return [answer.status, ((await answer.json()) as { detail: string }).detail]
+    }
+    expect(await create(tenant)).toEqual([
+      422,
+      `registry_credential is for registry.example, and the image is of ${closed.host}.`,
+    ])
+    expect(await create(await berth.tenant("thief"))).toEqual([422, "registry_credential is no registry credential of yours."])
   })
 })
 
