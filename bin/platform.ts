@@ -112,7 +112,8 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
     options.onStep?.("node", String(bridge.pid))
     return { url, token, operatorToken, tenant: clientOf(url, token), operator, bridge, stop }
   } catch (error) {
-    await stop("leave").catch(() => {})
+    // Whoever calls it off wants nothing to run; after a fault the next start adopts what does.
+    await stop(options.signal?.aborted ? "drain" : "leave").catch(() => {})
     throw error
   }
 }

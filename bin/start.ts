@@ -5,6 +5,7 @@ import { WEBHOOK_ALLOW } from "./control-plane.ts"
 import { checkMachine, Fault } from "./faults.ts"
 import { makeHelloImage } from "./hello-image.ts"
 import { parseRanges } from "../durable/tenant/webhooks/destination.ts"
+import { unlessAborted } from "../node-bridge/unless-aborted.ts"
 import { layoutOf, startPlatform } from "./platform.ts"
 import { Screen } from "./screen.ts"
 import { firstContainer } from "./first-container.ts"
@@ -23,6 +24,9 @@ Starts Berth on this machine (control plane and node), runs a first container an
   --verbose            show the log of the node and the control plane
   --help               this text
 `
+
+/** The shell's code for a program that a Ctrl-C ended. */
+const INTERRUPTED = 130
 
 async function main(): Promise<number> {
   const { values } = readArguments()
@@ -44,25 +48,31 @@ async function main(): Promise<number> {
   const interrupted = interruption()
   screen.title("Berth", "container-native cloud, embedded on this machine")
   await screen.step("image", "localhost/hello made from busybox-static", () => makeHelloImage(layoutOf(values.state).images))
-  const platform = await startPlatform({
-    state: values.state,
-    port,
-    runtime,
-    webhookAllow: values["webhook-allow"],
-    onStep: (step, detail) => screen.done(step, detail),
-    onLog: (line) => screen.log(line),
-  })
-  screen.begin()
   try {
-    await Promise.race([firstContainer(platform.tenant, screen), interrupted.promise])
-    if (!values.once && !interrupted.happened()) {
-      screen.invitation(platform.url, `${values.state}/env`)
-      await interrupted.promise
+    const platform = await startPlatform({
+      state: values.state,
+      port,
+      runtime,
+      webhookAllow: values["webhook-allow"],
+      onStep: (step, detail) => screen.done(step, detail),
+      onLog: (line) => screen.log(line),
+      signal: interrupted,
+    })
+    screen.begin()
+    try {
+      await unlessAborted(firstContainer(platform.tenant, screen), interrupted)
+      if (!values.once) {
+        screen.invitation(platform.url, `${values.state}/env`)
+        await unlessAborted(new Promise<never>(() => {}), interrupted)
+      }
+    } finally {
+      await screen.step("shutdown", "containers stopped, platform ended", () => platform.stop("drain"))
     }
-  } finally {
-    await screen.step("shutdown", "containers stopped, platform ended", () => platform.stop("drain"))
+  } catch (error) {
+    if (error !== interrupted.reason) throw error
+    return values.once ? INTERRUPTED : 0
   }
-  return interrupted.happened() && values.once ? 130 : 0
+  return 0
 }
 
 function readArguments() {
@@ -97,17 +107,12 @@ async function reset(state: string, runtime: "crun" | "runc"): Promise<void> {
   await rm(state, { recursive: true, force: true })
 }
 
-/** Ctrl-C and its kin, once; a second one is left to the system and ends the process at once. */
-function interruption(): { promise: Promise<void>; happened(): boolean } {
-  const { promise, resolve } = Promise.withResolvers<void>()
-  let happened = false
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
-    process.once(signal, () => {
-      happened = true
-      resolve()
-    })
-  }
-  return { promise, happened: () => happened }
+/** Aborts at Ctrl-C and its kin, once; a second one is left to the system and ends the process at once. */
+function interruption(): AbortSignal {
+  const controller = new AbortController()
+  for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
+    process.once(name, () => controller.abort(new Fault(`Stopped by ${name}.`)))
+  return controller.signal
 }
 
 try {

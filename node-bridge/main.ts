@@ -29,10 +29,15 @@ const BRIDGE_VERSION = "0.1.0"
 
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => void systemTimers.after(ms, resolve))
 
-/** Whoever asks us to end before we serve is obeyed at once, or as soon as what was begun is taken away again. */
+/**
+ * Whoever asks us to end before we serve is obeyed at once; or once what was begun is taken away again; or, where containers are
+ * to be stopped, once those are that an earlier bridge left.
+ */
 const early = new AbortController()
 let begun = false
+let drainFirst = false
 const leaveEarly = () => (begun ? early.abort(new Fault(EXIT.ok, "Asked to end before it was ready.")) : process.exit(EXIT.ok))
+const drainEarly = () => (begun ? (drainFirst = true) : process.exit(EXIT.ok))
 
 async function main(): Promise<number> {
   const config = readConfig(process.argv.slice(2), process.env)
@@ -41,7 +46,8 @@ async function main(): Promise<number> {
     return EXIT.ok
   }
   const log = createLog(config.log)
-  for (const signal of ["SIGTERM", "SIGINT", "SIGUSR2"] as const) process.on(signal, leaveEarly)
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, leaveEarly)
+  process.on("SIGUSR2", drainEarly)
   process.once("disconnect", leaveEarly)
 
   if (config.controller === "oci" && process.getuid?.() !== 0) {
@@ -51,6 +57,7 @@ async function main(): Promise<number> {
   await lockState(config.state)
   const identity = await enrolled(config, log)
   const assertion = () => signAssertion(identity, systemTimers.now(), randomUUID())
+  begun = true
   const controller = await openController(config, log, registryLogins({ url: config.url, assertion }))
   const capacity = await hostCapacity(await diskCapacity(config.state, config.diskOvercommit), config.capacity)
   const boot = await bootId()
@@ -75,10 +82,11 @@ async function main(): Promise<number> {
       ready = true
     },
   })
-  for (const signal of ["SIGTERM", "SIGINT", "SIGUSR2"] as const) process.off(signal, leaveEarly)
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.off(signal, leaveEarly)
+  process.off("SIGUSR2", drainEarly)
   process.off("disconnect", leaveEarly)
-  if (early.signal.aborted) {
-    await agent.leave()
+  if (drainFirst || early.signal.aborted) {
+    await (drainFirst ? agent.drain(config.drainTimeoutSeconds) : agent.leave())
     return EXIT.ok
   }
   return await serve(agent, config, log)

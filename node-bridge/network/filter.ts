@@ -6,10 +6,10 @@ import type { RunId } from "../../schema/ids.ts"
 import { exec } from "../runtime/exec.ts"
 import type { Element } from "./elements.ts"
 import { difference } from "./elements.ts"
-import { loadRules } from "./host.ts"
+import { dropTableOf, loadRules } from "./host.ts"
 import { FilterSocket } from "./nfnetlink.ts"
 import type { RuleOptions } from "./rules.ts"
-import { dropTable, ruleset, tableName } from "./rules.ts"
+import { ruleset, tableName } from "./rules.ts"
 
 /** nft reads a table of a thousand containers in some 30 ms. */
 const LIST_TIMEOUT_MS = 10_000
@@ -87,7 +87,7 @@ export class PacketFilter {
   /** Takes the table away: nobody is left whom it confines. */
   async drop(): Promise<void> {
     await this.#loading
-    await loadRules(dropTable(this.#options.instance))
+    await dropTableOf(this.#options.instance)
   }
 
   close(): void {

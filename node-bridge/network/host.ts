@@ -7,6 +7,7 @@ import { isIP } from "node:net"
 import { exec } from "../runtime/exec.ts"
 import type { AddressRange } from "./addresses.ts"
 import { formatRange, overlapping, parseRoutes } from "./addresses.ts"
+import { dropTable } from "./rules.ts"
 
 /** nft and iptables answer in milliseconds; both wait for a lock when another tool holds it. */
 const TOOL_TIMEOUT_MS = 10_000
@@ -17,6 +18,9 @@ export async function loadRules(text: string): Promise<void> {
   const result = await exec("nft", ["-f", "-"], { input: text, timeoutMs: TOOL_TIMEOUT_MS })
   if (result.code !== 0) throw new Error(`nft: ${result.stderr.trim().slice(0, 500)}`)
 }
+
+/** Takes away the table of a bridge of which nobody is left whom it confines. */
+export const dropTableOf = (instance: string): Promise<void> => loadRules(dropTable(instance))
 
 /** Throws when the host routes into the range already. */
 export function refuseOverlap(range: AddressRange): void {

@@ -16,6 +16,9 @@ import type { RuntimeName } from "./runtimes.ts"
 
 /** `/run` is in memory wherever systemd is; the other everywhere, but for all users, so the second choice. */
 const MEMORY_FOLDERS = ["/run", "/dev/shm"] as const
+export const RUNTIME_DIR_PREFIX = "berth-"
+/** In a runtime directory: whose it is. */
+export const OWNER_FILE = "owner"
 /** TMPFS_MAGIC of statfs(2). */
 const TMPFS = 0x01021994
 
@@ -50,7 +53,7 @@ export const runtimeRootOf = (host: HostPaths, runtime: RuntimeName): string => 
 export function hostPaths(stateDir: string, runtimeDir?: string): HostPaths {
   const state = resolve(stateDir)
   const name = createHash("sha256").update(state).digest("hex").slice(0, 8)
-  const run = runtimeDir === undefined ? join(memoryFolder(), `berth-${name}`) : resolve(runtimeDir)
+  const run = runtimeDir === undefined ? join(memoryFolder(), `${RUNTIME_DIR_PREFIX}${name}`) : resolve(runtimeDir)
   return {
     stateDir: state,
     runtimeDir: run,

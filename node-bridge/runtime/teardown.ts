@@ -13,7 +13,7 @@ import { readRecord } from "./host-record.ts"
 import type { HostPaths, RunPaths } from "./paths.ts"
 import { identify, isAlive, sendSignal } from "./process-identity.ts"
 import type { ProcessIdentity } from "./process-identity.ts"
-import { runtimeRootOf } from "./paths.ts"
+import { OWNER_FILE, runtimeRootOf } from "./paths.ts"
 import type { RuntimeClis } from "./runtime-cli.ts"
 import { RUNTIME_NAMES } from "./runtimes.ts"
 import type { ToolPaths } from "./tools.ts"
@@ -87,7 +87,9 @@ export async function removeTrees(tools: ToolPaths, dirs: readonly string[]): Pr
 export function removeRuntimeDirectory(host: HostPaths): void {
   const roots = RUNTIME_NAMES.map((name) => runtimeRootOf(host, name))
   try {
-    for (const dir of [...roots, host.socketsDir, host.mountsDir, host.bundlesDir, host.runtimeDir]) rmdirSync(dir)
+    for (const dir of [...roots, host.socketsDir, host.mountsDir, host.bundlesDir]) rmdirSync(dir)
+    rmSync(join(host.runtimeDir, OWNER_FILE), { force: true })
+    rmdirSync(host.runtimeDir)
   } catch {
     // Not empty: a run lives on, and the next bridge takes both up.
   }

@@ -77,6 +77,21 @@ describe("npm start", () => {
     await expectNothingLeft(state, before)
   })
 
+  it.each([
+    ["before its control plane stands", /✓ image/],
+    ["while its node starts", /✓ tenant/],
+  ])("leaves nothing behind on Ctrl-C %s", async (_, when) => {
+    const before = snapshot([state])
+    const child = run()
+    await child.prints(when)
+    if (when.source.includes("tenant"))
+      await waitFor("the node to begin", () => snapshot([]).runtimeDirs.length > before.runtimeDirs.length)
+    process.kill(-(child.process.pid ?? 0), "SIGINT")
+    expect((await child.ended()).code, child.output()).toBe(0)
+    expect(child.output()).not.toMatch(/✓ node|^\s+at /m)
+    await expectNothingLeft(state, before)
+  })
+
   it("adopts what still runs after a kill -9 of all of it", async () => {
     const first = run()
     await first.prints(/✓ node/)
