@@ -204,6 +204,12 @@ export async function createOciController(options: OciControllerOptions, signal?
   return controller
 }
 
+/** Whoever opens a controller without a platform, as a purge does, has nobody to ask. */
+// oxlint-disable-next-line require-await -- the port is asynchronous
+const noLogins: RegistryLogins = async () => {
+  throw new ControllerError("registry_credential_unavailable", "There is no platform to ask for the registry credential.")
+}
+
 /** What is not for a self-test to see: the modules that do it say it of this host. */
 const OF_MODULES: readonly Feature[] = ["network", "bandwidth", "disk_quota", "accelerators"]
 
