@@ -23,12 +23,12 @@ export interface Processes {
   readonly pssKib: number
 }
 
-/** The processes below those that `isRoot` tells by their command line, these included or not. */
-export async function processesUnder(isRoot: (commandLine: string) => boolean): Promise<Processes> {
+/** Those processes that `isRoot` tells by their command line and their parent, and all below them. */
+export async function processesUnder(isRoot: (commandLine: string, parent: number) => boolean): Promise<Processes> {
   const names = (await readdir("/proc")).filter((name) => /^\d+$/.test(name))
   const all = await Promise.all(names.map(readProcess))
   const known = all.filter((each) => each !== null)
-  const taken = new Set(known.filter(({ commandLine }) => isRoot(commandLine)).map(({ pid }) => pid))
+  const taken = new Set(known.filter(({ commandLine, parent }) => isRoot(commandLine, parent)).map(({ pid }) => pid))
   for (let before = -1; before !== taken.size;) {
     before = taken.size
     for (const { pid, parent } of known) if (taken.has(parent)) taken.add(pid)

@@ -10,7 +10,7 @@ export interface Row {
   readonly ours: number | null
   readonly peer: number | null
   readonly peer_name: string | null
-  /** ours ÷ peer. */
+  /** ours ÷ peer; of a rate, of which more is better, peer ÷ ours. */
   readonly ratio: number | null
   /** The most that `ratio`, or `ours` where there is no peer, may be; null for a row that only informs. */
   readonly bar: number | null
@@ -45,6 +45,14 @@ export function rowOf({ peer = null, peer_name = null, bar = null, ...figures }:
   const ratio = figures.ours === null || peer === null || peer === 0 ? null : figures.ours / peer
   const judged = peer_name === null ? figures.ours : ratio
   return { ...figures, peer, peer_name, ratio, bar, holds: bar === null || judged === null ? null : judged <= bar }
+}
+
+/** Completes a row of a rate: its ratio is turned, so that `bar` is still the most that it may be. */
+export function rateRowOf(figures: Figures): Row {
+  const row = rowOf({ ...figures, bar: null })
+  const ratio = row.ratio === null || row.ratio === 0 ? null : 1 / row.ratio
+  const bar = figures.bar ?? null
+  return { ...row, ratio, bar, holds: bar === null || ratio === null ? null : ratio <= bar }
 }
 
 export const missesItsBar = (row: Row): boolean => row.holds === false
