@@ -28,6 +28,7 @@ import { listContainers } from "./routes/list-containers.ts"
 import { listEvents } from "./routes/list-events.ts"
 import { cordonNode, drainNode, uncordonNode, updateNode } from "./routes/node-standing.ts"
 import { health, jwks } from "./routes/platform.ts"
+import { registryCredentialOperations } from "./routes/registry-credentials.ts"
 import { removeContainer } from "./routes/remove-container.ts"
 import { tokenOperations } from "./routes/tokens.ts"
 import { updateContainer } from "./routes/update-container.ts"
@@ -47,6 +48,7 @@ export const OPERATIONS: readonly Operation[] = [
   containerIsolation,
   listEvents,
   ...webhookOperations,
+  ...registryCredentialOperations,
   ...tokenOperations,
   createTenant,
   listTenants,

@@ -23,6 +23,7 @@ export const MERGE_PATCH_MEDIA = "application/merge-patch+json"
 export const TAGS = {
   Containers: "What tenants ask to have running.",
   Events: "What happened to a tenant's containers, in order and with cursors.",
+  Images: "What tenants log in to registries with.",
   Webhooks: "Endpoints that are told of events, and what became of each delivery.",
   Tokens: "What a machine is given to call with: narrow, expiring, revocable.",
   Operators: "Tenants, their tokens, and the nodes; for tokens with the scope operator:admin.",
