@@ -1,5 +1,6 @@
 /** The whole HTTP API on one screen: what every request passes through, and every operation there is. */
 import { OpenAPIHono } from "@hono/zod-openapi"
+import type { MiddlewareHandler } from "hono"
 import { methodNotAllowed } from "hono/method-not-allowed"
 import type { Env } from "../durable/shared/ports.ts"
 import { AppError } from "../schema/errors.ts"
@@ -16,6 +17,7 @@ import { createCell, getCell, listCells, updateCell } from "./routes/admin-cells
 import { dryRunForTenant } from "./routes/admin-dry-run.ts"
 import { createJoinToken, forgetNode, getNode, listNodes } from "./routes/admin-nodes.ts"
 import { createTenant, getTenant, listTenants, mintTenantToken, updateTenant } from "./routes/admin-tenants.ts"
+import { readAudit, readOperatorAudit } from "./routes/audit.ts"
 import { connectNode } from "./routes/connect-node.ts"
 import { containerActions } from "./routes/container-actions.ts"
 import { containerIsolation } from "./routes/container-isolation.ts"
@@ -50,6 +52,8 @@ export const OPERATIONS: readonly Operation[] = [
   ...webhookOperations,
   ...registryCredentialOperations,
   ...tokenOperations,
+  readAudit,
+  readOperatorAudit,
   createTenant,
   listTenants,
   getTenant,
@@ -100,7 +104,11 @@ export function newApp(services: (env: Env) => Services = servicesOf): OpenAPIHo
 
 function register(app: OpenAPIHono<AppEnv>, operation: Operation): void {
   const path = operation.path.replaceAll(/\{(\w+)\}/g, ":$1")
+  const named: MiddlewareHandler<AppEnv> = async (c, next) => {
+    c.set("operation", operation.id)
+    await next()
+  }
   const guards = isScope(operation.access) ? [authenticate(operation.access)] : []
   app.openAPIRegistry.registerPath(describe(operation))
-  app.on([operation.method.toUpperCase()], [path], ...guards, (c) => run(operation, c))
+  app.on([operation.method.toUpperCase()], [path], named, ...guards, (c) => run(operation, c))
 }

@@ -12,6 +12,7 @@ import { AppError } from "../schema/errors.ts"
 import { CellId, NodeId, TenantId } from "../schema/ids.ts"
 import type { JoinTokenId } from "../schema/ids.ts"
 import { cells, idempotencyKeys, joinTokens, nodes, signingKeys, tenants } from "../schema/tables/directory.ts"
+import { auditRecords } from "./directory-audit.ts"
 import { cellRecords } from "./directory-cells.ts"
 
 const DEFAULT_CELL = "default"
@@ -63,6 +64,7 @@ export function openDirectory(database: D1Database) {
 
   return {
     ...cellRecords(db),
+    audit: auditRecords(db),
 
     /** @throws when D1 does not answer. */
     async ping(): Promise<void> {

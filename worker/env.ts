@@ -27,7 +27,7 @@ export interface Services {
 export interface AppEnv {
   Bindings: Env
   /** `offered`: the scopes that some operation needs; a token can have no others. */
-  Variables: { requestId: RequestId; services: Services; principal: Principal; offered: ReadonlySet<string> }
+  Variables: { requestId: RequestId; operation: string; services: Services; principal: Principal; offered: ReadonlySet<string> }
 }
 export type AppContext = Context<AppEnv>
 

@@ -1,6 +1,7 @@
 /** Things as the API's description shows them. They are checked against their schemas, as everything in it is. */
 import type { z } from "zod"
 import type { Cell, Container, Event, NodeView, Tenant } from "../schema/api.ts"
+import type { AuditEntry } from "../schema/audit.ts"
 import type { Isolation } from "../schema/isolation.ts"
 import type { Token } from "../schema/tokens.ts"
 import type { RegistryCredential } from "../schema/registry-credentials.ts"
@@ -116,6 +117,19 @@ export const delivery: z.input<typeof Delivery> = {
   next_attempt_at: null,
   attempts: [{ at: "2026-11-23T18:30:01.425Z", status_code: 204, error: null, latency_ms: 35, answer: "" }],
   cursor: "0000000000001207",
+}
+
+export const auditEntry: z.input<typeof AuditEntry> = {
+  seq: 1,
+  time: "2026-11-23T18:30:01.302Z",
+  subject: "ci",
+  token_id: TOKEN_ID,
+  request_id: "req_01kaz3v8q0f1x8t1m5y7c2d9e4",
+  operation: "createContainer",
+  target: CONTAINER_ID,
+  result: "ok",
+  previous: "0".repeat(64),
+  hash: "5f".repeat(32),
 }
 
 export const REGISTRY_CREDENTIAL_ID = "rgc_01kaz3v8q0f1x8t1m5y7c2d9e4"

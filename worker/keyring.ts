@@ -2,10 +2,11 @@
  * The keys that tokens are verified with, held in the isolate: the platform's own, and those of earlier ones whose tokens are
  * still valid. Verified tokens are remembered as well, because a client sends the same one with every call.
  */
+import type { JWTPayload } from "jose"
 import type { Clock, Env } from "../durable/shared/ports.ts"
 import type { Directory } from "./directory.ts"
 import type { AccessClaims, PrivateJwk, VerifiedAccess } from "./tokens.ts"
-import { importPublicKey, parseSigningKey, signAccessToken, verifyAccessToken } from "./tokens.ts"
+import { importPublicKey, parseSigningKey, signAccessToken, signStatement, verifyAccessToken } from "./tokens.ts"
 
 /** A key that was taken out of the directory is believed this much longer. */
 const MAX_AGE_MS = 60_000
@@ -19,6 +20,8 @@ export interface Keyring {
   verify(token: string): Promise<VerifiedAccess>
   /** Signs with the platform's own key, and makes sure that the token outlives a rotation of it. */
   sign(claims: Omit<AccessClaims, "issuer">): Promise<string>
+  /** Signs something that is no token, such as a checkpoint of an audit log; `typ` names its kind. */
+  signStatement(typ: string, claims: JWTPayload): Promise<string>
   /** Public keys, as `/.well-known/jwks.json` shows them. */
   publicKeys(): Promise<{ kid: string; x: string }[]>
   /** The platform's own private key. @throws Error when the platform is set up without one. */
@@ -78,6 +81,7 @@ export function openKeyring(env: Pick<Env, "ISSUER" | "SIGNING_KEY">, directory:
       await directory.keepSigningKey({ kid: key.kid, x: key.x, untilMs: claims.expiresAtMs })
       return signAccessToken(key, { ...claims, issuer: env.ISSUER })
     },
+    signStatement: (typ, claims) => signStatement(signingKey(), typ, claims),
     async publicKeys() {
       return [...(await current()).keys].map(([kid, { x }]) => ({ kid, x }))
     },

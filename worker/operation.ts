@@ -4,11 +4,12 @@
  */
 import type { z } from "zod"
 import type { Ids } from "../durable/shared/ports.ts"
-import type { Call, Caller } from "../durable/shared/rpc.ts"
 import type { Scope } from "../schema/api.ts"
 import { OPERATOR_SCOPE } from "../schema/api.ts"
 import type { ErrorCode } from "../schema/errors.ts"
 import type { TenantId } from "../schema/ids.ts"
+import { audited } from "./audit.ts"
+import { callerOf } from "./caller.ts"
 import type { AppContext } from "./env.ts"
 import { readBody } from "./middleware/body.ts"
 import type { Idempotency, StoredAnswer } from "./middleware/idempotency.ts"
@@ -25,11 +26,14 @@ export const TAGS = {
   Events: "What happened to a tenant's containers, in order and with cursors.",
   Images: "What tenants log in to registries with.",
   Webhooks: "Endpoints that are told of events, and what became of each delivery.",
+  Audit: "Who changed what, and who was denied; chained and signed.",
   Tokens: "What a machine is given to call with: narrow, expiring, revocable.",
   Operators: "Tenants, their tokens, and the nodes; for tokens with the scope operator:admin.",
   Nodes: "What a node-bridge calls to join and to stay connected.",
   Platform: "Health, keys and this description; no token needed.",
 } as const
+
+export { callerOf, callOf } from "./caller.ts"
 
 /** A scope of the token; or how the caller proves itself instead; or nothing at all. */
 export type Access = Scope | "join-token" | "node-assertion" | "public"
@@ -117,14 +121,23 @@ export async function run(op: Operation, c: AppContext): Promise<Response> {
   const idempotency = op.method === "get" ? null : await readIdempotency(c, body.text)
   const valid = validate(op, { params: c.req.param(), query: c.req.queries(), body: body.json })
   const hold = holdOf(op.mayHold ? c.req.header(PREFER_HEADER) : undefined)
-  if (isTenants(op.access) && op.admission !== "by-its-call") await tenantOf(c).admit(callerOf(c))
-  const work = async (ids: Ids) => op.handle(c, { ...valid, idempotency, hold, ids } as Input<unknown, unknown, unknown>)
+  const apart = isTenants(op.access) && op.admission !== "by-its-call"
+  if (apart) await tenantOf(c).admit(callerOf(c))
+  const handle = async (ids: Ids) => op.handle(c, { ...valid, idempotency, hold, ids } as Input<unknown, unknown, unknown>)
+  const changes = op.method !== "get" && (apart || op.access === OPERATOR_SCOPE)
+  const work = (ids: Ids) => (changes ? audited(c, targetOf(valid.params), () => handle(ids)) : handle(ids))
   const byDirectory = op.access === OPERATOR_SCOPE || op.idempotency === "directory"
   if (!byDirectory || idempotency === null) return send(c, await work(c.var.services.ids))
   const { tenant, subject, token } = c.var.principal
   // An answer may hold a secret, so a tenant's is for the very token that asked; others may have the same subject.
   const owner = tenant === null ? `op:${subject}` : `${tenant}:${token}`
   return send(c, await once(c, owner, idempotency, async (ids) => storable(await work(ids))))
+}
+
+/** What the path names. */
+function targetOf(params: unknown): string | null {
+  const named = typeof params === "object" && params !== null ? Object.values(params).map(String) : []
+  return named.length === 0 ? null : named.join("/")
 }
 
 function storable(reply: Reply<unknown> | Response): StoredAnswer {
@@ -146,19 +159,3 @@ export function tenantIdOf(c: AppContext): TenantId {
 }
 
 export const tenantOf = (c: AppContext) => c.var.services.peers.tenant(tenantIdOf(c))
-
-/** What an object is told of the caller. */
-export function callerOf(c: AppContext): Caller {
-  const { subject, token, chain, scopes, details, expiresAtMs } = c.var.principal
-  return {
-    subject,
-    token_id: token,
-    token_chain: chain,
-    scopes: [...scopes],
-    details,
-    expires_at_ms: expiresAtMs,
-    request_id: c.var.requestId,
-  }
-}
-
-export const callOf = (c: AppContext, idempotency: Idempotency): Call => ({ ...callerOf(c), idempotency })

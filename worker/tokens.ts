@@ -78,6 +78,12 @@ export async function signAccessToken(key: PrivateJwk, claims: AccessClaims): Pr
     .sign(await importJWK(jwk, ALGORITHM))
 }
 
+/** A JWT of a kind of its own, which is no access token. */
+export async function signStatement(key: PrivateJwk, typ: string, claims: JWTPayload): Promise<string> {
+  const { kid, ...jwk } = key
+  return new SignJWT(claims).setProtectedHeader({ alg: ALGORITHM, typ, kid }).sign(await importJWK(jwk, ALGORITHM))
+}
+
 /** Finds the public key of this id, or undefined. */
 export type KeyLookup = (kid: string) => Promise<CryptoKey | undefined>
 

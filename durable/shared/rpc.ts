@@ -6,6 +6,7 @@
 import type {
   BatchAnswer, Container, DryRun, Event, NodeView, OperatorDryRun, Page, Policy, Quota, Refused, Room, Weights,
 } from "../../schema/api.ts" // prettier-ignore
+import type { AuditEntry } from "../../schema/audit.ts"
 import type {
   ContainerBatch, ContainerCreate, ContainerUpdate, Labels, PlacementWish, Resources, SignalName,
 } from "../../schema/container.ts" // prettier-ignore
@@ -45,6 +46,8 @@ export interface Caller {
   readonly details: AuthorizationDetails | null
   readonly expires_at_ms: number
   readonly request_id: string
+  /** What is called, by the operation's id: for the audit log. */
+  readonly operation: string
 }
 
 /** A call that changes something. `null` idempotency: the caller sent no key. */
@@ -147,6 +150,10 @@ export interface TenantRpc {
 
   /** Refuses a caller whose token was revoked. For calls that are answered without the caller's coming here otherwise. */
   admit(caller: Caller): Promise<void>
+  /** Writes a call into the audit log whose change is not one transaction of this object, or that was denied before it came here. */
+  record(caller: Caller, target: string | null, result: string): Promise<void>
+  /** The audit log after an entry, oldest first, and its last entry. */
+  audit(seq: number, limit: number): Promise<{ entries: AuditEntry[]; head: { seq: number; hash: string } }>
   /** Puts a token on record before it is given to anybody. Idempotent by its id. The caller, or an operator (null), made it. */
   addToken(caller: Caller | null, token: IssuedToken): Promise<void>
   listTokens(caller: Caller, request: { readonly cursor: string | null; readonly limit: number }): Promise<Page<Token>>

@@ -46,11 +46,12 @@ export class Changing {
   async create(call: Call, create: ContainerCreate, holdMs: number): Promise<Answer<Container>> {
     const { ledger, saga, reading, watchers } = this.#ports
     this.#ports.settings()
-    refuseBeyond(call, create)
     const answer = await this.#once(call, {
       status: 201,
+      target: create.name ?? null,
       again: (id) => reading.render(id),
       run: async (remember) => {
+        refuseBeyond(call, create)
         const group = ledger.batch(() => {
           this.admit(create, create.name === undefined ? [] : [create.name], 1)
           const draft = this.#draft(create, create.name)
@@ -69,14 +70,15 @@ export class Changing {
   async createBatch(call: Call, { count, container: create }: ContainerBatch): Promise<Answer<BatchAnswer>> {
     const { ledger } = this.#ports
     this.#ports.settings()
-    refuseBeyond(call, create, "/container")
     const { name } = create
     const names = Array.from({ length: count }, (_, i) => (name === undefined ? undefined : `${name}-${i + 1}`))
     return this.#once(call, {
       status: 201,
+      target: name ?? null,
       again: (id) => ({ items: [itemOf(this.#ports.reading.render(id))] }),
       run: async (remember) =>
         ledger.batch(() => {
+          refuseBeyond(call, create, "/container")
           this.admit(create, names.filter((one) => one !== undefined), count) // prettier-ignore
           const drafts = names.map((one) => this.#draft(create, one))
           const groups = ledger.createAll(drafts.map((group) => ({ group, events: [containerCreated(group.container)] })))
@@ -92,6 +94,7 @@ export class Changing {
     const { ledger, reading } = this.#ports
     return this.#once(call, {
       status: 200,
+      target: ref,
       again: (id) => reading.render(id),
       run: async (remember) => {
         const id = await this.#ready(call, ref)
@@ -115,6 +118,7 @@ export class Changing {
     // A repeat is known by its key alone: by now the name may be gone, or belong to another container.
     const answer = await this.#once(call, {
       status: 200,
+      target: ref,
       again: (id) => reading.render(id),
       run: async (remember) => {
         const id = await this.#ready(call, ref)

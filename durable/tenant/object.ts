@@ -8,7 +8,7 @@
 import { DurableObject } from "cloudflare:workers"
 import type { BatchAnswer, Container, DryRun, Event, OperatorDryRun, Page } from "../../schema/api.ts"
 import type { ContainerBatch, ContainerCreate, ContainerUpdate } from "../../schema/container.ts"
-import { AppError } from "../../schema/errors.ts"
+import { AppError, asAppError } from "../../schema/errors.ts"
 import type { CellId, ContainerId, NodeId, RegistryCredentialId, RunId, TokenId, TrustId, WebhookId } from "../../schema/ids.ts"
 import type { Notice, Observation, Reason } from "../../schema/protocol.ts"
 import type { Token } from "../../schema/tokens.ts"
@@ -22,6 +22,8 @@ import type {
   Answer, Call, Caller, ContainerAction, ContainerListRequest, DeliveriesRequest, EventsRequest, IssuedToken, TenantConfig, TenantRpc, WaitRequest,
 } from "../shared/rpc.ts" // prettier-ignore
 import { sealerFor } from "../shared/sealing.ts"
+import { AuditLog } from "./audit-log.ts"
+import { AuditStore } from "./audit-store.ts"
 import { Cells } from "./cells.ts"
 import { Changing } from "./changing.ts"
 import { passDeadline } from "./deadlines.ts"
@@ -56,6 +58,7 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
   readonly #watchers = new Watchers()
   readonly #tokens: Tokens
   readonly #webhooks: Webhooks
+  readonly #audit: AuditLog
   readonly #registryCredentials: RegistryCredentials
   #settings: TenantConfig | undefined
 
@@ -73,6 +76,7 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
       () => store.nextDeadline(),
       () => nextCollection(store.oldest(), clock.now()),
       () => this.#webhooks.nextWake(),
+      () => this.#audit.nextWake(),
     ])
     const ledger = new Ledger(store, clock, ids, {
       committed: (committed) => this.#committed(committed),
@@ -101,14 +105,16 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
       tenantId: () => this.#config().tenant_id,
       labelsOf: (id) => store.container(id)?.spec.labels ?? null,
       seqOf: (place) => this.#events.seqOf(place),
-      addEvent: (draft, now) => store.addEvent(null, draft, now, ids.make("evt")),
+      addEvent: (draft, now) => store.events.add(null, draft, now, ids.make("evt")),
       told: () => this.#told(),
       background: (work) => ctx.waitUntil(work),
       wakeAt: (ms) => this.#alarms.atLatest(ms),
     })
+    const audit = new AuditLog(new AuditStore(db), clock)
+    this.#audit = audit
     const registryCredentials = new RegistryCredentials(db, clock, sealerFor(env.SECRETS_KEY, "registry credentials"))
     this.#registryCredentials = registryCredentials
-    const once = new Once(store, clock)
+    const once = new Once(store, clock, audit)
     this.#changing = new Changing({
       store,
       ledger,
@@ -234,6 +240,16 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
     this.#tokens.revokeTrust(id, untilMs)
   }
 
+  async record(caller: Caller, target: string | null, result: string): Promise<void> {
+    this.#config()
+    this.#audit.add(caller, target, result)
+  }
+
+  async audit(seq: number, limit: number) {
+    this.#config()
+    return { entries: this.#audit.after(seq, limit), head: this.#audit.head() }
+  }
+
   async createRegistryCredential(id: RegistryCredentialId, create: RegistryCredentialCreate) {
     this.#config()
     return this.#registryCredentials.create(id, create)
@@ -316,6 +332,7 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
       const failed = this.#store.dueContainers(now).flatMap((id) => this.#pass(id))
       this.#store.collect(retentionBounds(now))
       this.#webhooks.wake()
+      this.#audit.collect()
       await this.#saga.drive(this.#store.dueRuns(now))
       if (failed.length > 0) throw new AggregateError(failed, "some containers could not be changed at their time")
     })
@@ -361,7 +378,13 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
   /** @throws AppError `not_found` for a tenant that there is not, `unauthenticated` for a token that was revoked. */
   #enter(caller: Caller): void {
     this.#config()
-    this.#tokens.enter(caller)
+    try {
+      this.#tokens.enter(caller)
+    } catch (error) {
+      const refusal = asAppError(error)
+      if (refusal) this.#audit.add(caller, null, refusal.code)
+      throw error
+    }
   }
 
   #config(): TenantConfig {

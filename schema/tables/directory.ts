@@ -123,3 +123,17 @@ export const idempotencyKeys = sqliteTable(
   },
   (table) => [primaryKey({ columns: [table.owner, table.key] }), index("idempotency_keys_created_at").on(table.created_at_ms)],
 )
+
+/** Operators' audit log, as a tenant's is kept by its TenantObject. */
+export const auditEntries = sqliteTable("audit_entries", {
+  seq: integer("seq").primaryKey(),
+  time_ms: integer("time_ms").notNull(),
+  subject: text("subject").notNull(),
+  token_id: text("token_id").notNull(),
+  request_id: text("request_id").notNull(),
+  operation: text("operation").notNull(),
+  target: text("target"),
+  result: text("result").notNull(),
+  previous: text("previous").notNull(),
+  hash: text("hash").notNull(),
+})

@@ -307,3 +307,17 @@ export const registryCredentials = sqliteTable("registry_credentials", {
   /** When a node fetched it. */
   last_used_ms: integer(),
 })
+
+/** Append-only and chained: each row holds the hash of the one before (schema/audit.ts). From every mutating or denied call. */
+export const auditEntries = sqliteTable("audit_entries", {
+  seq: integer().primaryKey(),
+  time_ms: integer().notNull(),
+  subject: text().notNull(),
+  token_id: text().notNull(),
+  request_id: text().notNull(),
+  operation: text().notNull(),
+  target: text(),
+  result: text().notNull(),
+  previous: text().notNull(),
+  hash: text().notNull(),
+})

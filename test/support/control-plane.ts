@@ -18,6 +18,7 @@ export const aCaller = (over: Partial<Caller> = {}): Caller => ({
   details: null,
   expires_at_ms: Date.now() + 3600_000,
   request_id: anId("req"),
+  operation: "test",
   ...over,
 })
 

@@ -3,6 +3,7 @@ import { createMiddleware } from "hono/factory"
 import type { Scope } from "../../schema/api.ts"
 import { OPERATOR_SCOPE } from "../../schema/api.ts"
 import { AppError } from "../../schema/errors.ts"
+import { denied } from "../audit.ts"
 import type { AppContext, AppEnv, Principal } from "../env.ts"
 import { MissingToken, Refusal } from "../errors.ts"
 
@@ -16,8 +17,13 @@ export function bearerToken(c: AppContext): string {
 export const authenticate = (scope: Scope) =>
   createMiddleware<AppEnv>(async (c, next) => {
     const principal = await c.var.services.keyring.verify(bearerToken(c))
-    authorize(principal, scope)
     c.set("principal", principal)
+    try {
+      authorize(principal, scope)
+    } catch (error) {
+      await denied(c, error)
+      throw error
+    }
     await next()
   })
 

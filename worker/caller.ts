@@ -1,0 +1,20 @@
+/** What an object is told of the caller. */
+import type { Call, Caller } from "../durable/shared/rpc.ts"
+import type { AppContext } from "./env.ts"
+import type { Idempotency } from "./middleware/idempotency.ts"
+
+export function callerOf(c: AppContext): Caller {
+  const { subject, token, chain, scopes, details, expiresAtMs } = c.var.principal
+  return {
+    subject,
+    token_id: token,
+    token_chain: chain,
+    scopes: [...scopes],
+    details,
+    expires_at_ms: expiresAtMs,
+    request_id: c.var.requestId,
+    operation: c.var.operation,
+  }
+}
+
+export const callOf = (c: AppContext, idempotency: Idempotency): Call => ({ ...callerOf(c), idempotency })
