@@ -7,7 +7,8 @@ import { pageOf } from "./caller.ts"
 import type { Reading } from "./reading.ts"
 import type { EventRow } from "./rows.ts"
 import { isAbout } from "./selectors.ts"
-import type { EventFilter, TenantStore } from "./store.ts"
+import type { EventFilter } from "./event-store.ts"
+import type { TenantStore } from "./store.ts"
 import { eventView, formatCursor, parseCursor } from "./view.ts"
 import type { Watchers } from "./watchers.ts"
 
@@ -38,7 +39,7 @@ export class EventLog {
   page(caller: Caller, request: EventsRequest): Page<Event> {
     const filter = this.#filter(caller, request)
     const { rows, next } = pageOf(caller, { cursor: this.#after(request.after), limit: request.limit }, {
-      read: (after, limit) => this.#store.eventsAfter(after ?? 0, filter, limit),
+      read: (after, limit) => this.#store.events.after(after ?? 0, filter, limit),
       place: ({ seq }) => seq,
       sees: this.#sight(caller),
     }) // prettier-ignore
@@ -52,7 +53,7 @@ export class EventLog {
     let cursor = this.#after(request.after)
     return this.#watchers.stream(() => {
       this.#stay(caller)
-      const rows = this.#store.eventsAfter(cursor, filter, STREAM_PAGE)
+      const rows = this.#store.events.after(cursor, filter, STREAM_PAGE)
       cursor = rows.at(-1)?.seq ?? cursor
       // What it must not see passes as an empty line, so that the rest is looked at as soon as this is taken.
       return rows.length === 0
@@ -81,7 +82,7 @@ export class EventLog {
   #filter(caller: Caller, { container, types }: EventsRequest): EventFilter {
     if (container === null) return { types, container }
     // Events outlive their container, so its id is enough where anything is known of it.
-    if (isId("ctr", container) && this.#store.eventsAfter(0, { types: [], container }, 1).length > 0) return { types, container }
+    if (isId("ctr", container) && this.#store.events.after(0, { types: [], container }, 1).length > 0) return { types, container }
     return { types, container: this.#reading.resolve(caller, container).id }
   }
 
@@ -91,7 +92,7 @@ export class EventLog {
 
   /** The place of a cursor or an event's id. @throws AppError `invalid_field`. */
   seqOf(after: string): number {
-    const seq = isId("evt", after) ? this.#store.seqOfEvent(after) : parseCursor(after)
+    const seq = isId("evt", after) ? this.#store.events.seqOf(after) : parseCursor(after)
     if (seq === undefined) {
       const message = `is neither a cursor such as ${formatCursor(1)} nor the id of an event that is kept`
       throw new AppError("invalid_field", `after ${message}.`, { errors: [{ pointer: "?after", message }] })

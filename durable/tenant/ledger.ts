@@ -102,7 +102,8 @@ export class Ledger {
   #write(before: Group | null, changed: Changed): Group {
     const { group, events } = this.#settle(before, changed)
     this.#store.saveGroup(before, group)
-    this.#store.addEvents(group.container, events, this.#clock.now(), () => this.#ids.make("evt"))
+    const now = this.#clock.now()
+    for (const draft of events) this.#store.events.add(group.container, draft, now, this.#ids.make("evt"))
     this.#note(before, group)
     return group
   }

@@ -112,9 +112,9 @@ export class Observations {
   /** Each once: a node repeats what was not acknowledged. */
   #notice(nodeId: NodeId, notice: Notice): void {
     if (this.#store.run(notice.run_id)?.node_id !== nodeId) return
-    const event = noticed(notice, this.#store.notices(notice.run_id))
+    const event = noticed(notice, this.#store.events.notices(notice.run_id))
     if (event === undefined) return
-    this.#store.addNotice(notice)
+    this.#store.events.addNotice(notice)
     this.#ledger.changeRun(notice.run_id, (group) => ({ group, events: [event] }))
   }
 }

@@ -1,17 +1,15 @@
 /** TenantObject's SQL. Statements on the way of a create or a report are prepared once; all are synchronous. */
-import { and, asc, desc, eq, gt, isNotNull, isNull, lt, lte, min, ne, sql, type SQL } from "drizzle-orm"
-import type { EventType } from "../../schema/api.ts"
+import { and, asc, eq, gt, isNotNull, isNull, lte, min, ne, sql, type SQL } from "drizzle-orm"
 import type { CellId, ContainerId, EventId, RunId } from "../../schema/ids.ts"
-import { containers, events, idempotency, notices, runs, settings } from "../../schema/tables/tenant.ts"
+import { containers, idempotency, runs, settings } from "../../schema/tables/tenant.ts"
 import { type Database, insertMany, prepareUpsert } from "../shared/database.ts"
-import type { Notice } from "../../schema/protocol.ts"
 import type { ContainerListRequest, TenantConfig } from "../shared/rpc.ts"
 import type { Used } from "./actions.ts"
-import type { EventDraft } from "./events.ts"
+import { EventStore } from "./event-store.ts"
 import type { Group } from "./group.ts"
 import type { Settled } from "./plan.ts"
 import { Recent } from "./recent.ts"
-import type { ContainerRow, EventRow, IdempotencyRow, RunRow } from "./rows.ts"
+import type { ContainerRow, IdempotencyRow, RunRow } from "./rows.ts"
 
 /** Rows taken by one sweep of the alarm; what is left over keeps the alarm due. */
 const SWEEP = 1_000
@@ -19,12 +17,8 @@ const SWEEP = 1_000
 /** What is kept with an idempotency key. */
 export type Answers = NonNullable<IdempotencyRow["answer"]>
 
-export interface EventFilter {
-  readonly types: readonly string[]
-  readonly container: ContainerId | null
-}
-
 export class TenantStore {
+  readonly events: EventStore
   readonly #db: Database
   readonly #putContainer: (row: ContainerRow) => void
   readonly #putRun: (row: RunRow) => void
@@ -34,6 +28,7 @@ export class TenantStore {
 
   constructor(db: Database) {
     this.#db = db
+    this.events = new EventStore(db)
     this.#putContainer = prepareUpsert(db, containers, containers.id)
     this.#putRun = prepareUpsert(db, runs, runs.id)
     const p = sql.placeholder
@@ -57,13 +52,6 @@ export class TenantStore {
         .select()
         .from(idempotency)
         .where(and(eq(idempotency.subject, p("subject")), eq(idempotency.key, p("key"))))
-        .prepare(),
-      addEvent: db
-        .insert(events)
-        .values({
-          id: p("id"), type: p("type"), time_ms: p("time_ms"), container_id: p("container_id"),
-          container_name: p("container_name"), run_id: p("run_id"), data: p("data"),
-        })
         .prepare(),
     } as const // prettier-ignore
     const answered = db
@@ -138,7 +126,7 @@ export class TenantStore {
     for (const { id } of before?.runs ?? []) {
       if (kept.has(id)) continue
       this.#db.delete(runs).where(eq(runs.id, id)).run()
-      this.#db.delete(notices).where(eq(notices.run_id, id)).run()
+      this.events.forgetNotices(id)
     }
     this.#recent.put(after)
   }
@@ -148,10 +136,7 @@ export class TenantStore {
     const groups = settled.map(({ group }) => group)
     insertMany(this.#db, containers, groups.map(({ container }) => container)) // prettier-ignore
     insertMany(this.#db, runs, groups.flatMap((group) => group.runs)) // prettier-ignore
-    const rows = settled.flatMap(({ group: { container }, events: drafts }) =>
-      drafts.map((draft) => ({ ...draft, id: newId(), time_ms, container_id: container.id, container_name: container.name })),
-    )
-    insertMany(this.#db, events, rows)
+    this.events.addAll(settled.map(({ group, events }) => ({ container: group.container, drafts: events })), time_ms, newId) // prettier-ignore
     for (const group of groups) this.#recent.put(group)
   }
 
@@ -246,54 +231,6 @@ export class TenantStore {
     return at.get()?.at ?? null
   }
 
-  /* Events. */
-
-  addEvents(container: ContainerRow, drafts: readonly EventDraft[], now: number, newId: () => EventId): void {
-    for (const draft of drafts) this.addEvent(container, draft, now, newId())
-  }
-
-  addEvent(container: ContainerRow | null, { type, run_id, data }: EventDraft, time_ms: number, id: EventId): EventId {
-    const [container_id, container_name] = container ? [container.id, container.name] : [null, null]
-    this.#statements.addEvent.run({ id, type, time_ms, container_id, container_name, run_id, data })
-    return id
-  }
-
-  notices(run_id: RunId): Pick<Notice, "id" | "kind">[] {
-    return this.#db.select().from(notices).where(eq(notices.run_id, run_id)).all()
-  }
-
-  addNotice({ run_id, id, kind }: Notice): void {
-    this.#db.insert(notices).values({ run_id, id, kind }).run()
-  }
-
-  seqOfEvent(id: EventId): number | undefined {
-    return this.#db.select({ seq: events.seq }).from(events).where(eq(events.id, id)).get()?.seq
-  }
-
-  lastSeq(): number {
-    return this.#db.select({ seq: events.seq }).from(events).orderBy(desc(events.seq)).limit(1).get()?.seq ?? 0
-  }
-
-  eventsAfter(seq: number, filter: EventFilter, limit: number): EventRow[] {
-    const conditions: SQL[] = [gt(events.seq, seq)]
-    if (filter.container !== null) conditions.push(eq(events.container_id, filter.container))
-    if (filter.types.length > 0) {
-      const wanted = filter.types.map((type) =>
-        type.endsWith(".*")
-          ? sql`substr(${events.type}, 1, ${type.length - 1}) = ${type.slice(0, -1)}`
-          : eq(events.type, type as EventType),
-      )
-      conditions.push(sql`(${sql.join(wanted, sql` or `)})`)
-    }
-    return this.#db
-      .select()
-      .from(events)
-      .where(and(...conditions))
-      .orderBy(asc(events.seq))
-      .limit(limit)
-      .all()
-  }
-
   /* Idempotency. */
 
   idempotency(subject: string, key: string): IdempotencyRow | undefined {
@@ -311,15 +248,7 @@ export class TenantStore {
     const db = this.#db
     this.#recent.clear()
     db.delete(idempotency).where(lte(idempotency.expires_at_ms, bounds.idempotency)).run()
-    // Sequence and time rise together, so the first event to keep bounds the rest without an index on time.
-    const first = db
-      .select({ seq: min(events.seq) })
-      .from(events)
-      .where(gt(events.time_ms, bounds.events))
-      .get()?.seq
-    db.delete(events)
-      .where(lt(events.seq, first ?? this.lastSeq() + 1))
-      .run()
+    this.events.collect(bounds.events)
     const gone = db.select({ id: containers.id }).from(containers).where(lte(containers.removed_at_ms, bounds.removed))
     const settled = sql`not exists (select 1 from ${runs} where ${runs.container_id} = ${containers.id} and ${runs.retry_at_ms} is not null)`
     for (const { id } of gone.limit(SWEEP).all()) {
@@ -330,7 +259,7 @@ export class TenantStore {
         .all()
       if (deleted.length === 0) continue
       const theirs = db.delete(runs).where(eq(runs.container_id, id)).returning({ id: runs.id }).all()
-      for (const run of theirs) db.delete(notices).where(eq(notices.run_id, run.id)).run()
+      for (const run of theirs) this.events.forgetNotices(run.id)
     }
   }
 
@@ -343,7 +272,7 @@ export class TenantStore {
           .select({ at: min(idempotency.expires_at_ms) })
           .from(idempotency)
           .get()?.at ?? null,
-      event: db.select({ at: events.time_ms }).from(events).orderBy(asc(events.seq)).limit(1).get()?.at ?? null,
+      event: this.events.oldest(),
       removed:
         db
           .select({ at: min(containers.removed_at_ms) })
