@@ -82,6 +82,7 @@ export class Fleet {
   /** At most `most` containers. */
   static async open(lab: SeveralHosts, most: number): Promise<Fleet> {
     makeImage(join(lab.images, "tick"), "latest", { env: ["PATH=/bin"] })
+    await spreadEvenly(lab)
     const quota = { containers: most, cpus: 1000, memory_bytes: 1024 ** 4 }
     const { id } = await lab.operator.post<Tenant>("/v1/admin/tenants", { name: "fleet", quota })
     const tokens = `/v1/admin/tenants/${id}/tokens`
@@ -89,6 +90,11 @@ export class Fleet {
     const fleet = new Fleet(lab, id, access_token, most)
     fleet.recorder.add({ kind: "quota", tenant: id, containers: most, limit: quota })
     return fleet
+  }
+
+  /** Creates that were answered. */
+  get answered(): number {
+    return this.#ids.size
   }
 
   get tenant() {
@@ -227,5 +233,16 @@ export class Fleet {
       cursor = page.next_cursor
     }
     return items
+  }
+}
+
+/** By default an image draws runs to where it was run before, and the weight of small containers on a large host is none. */
+async function spreadEvenly({ operator, operatorToken, url }: SeveralHosts): Promise<void> {
+  const { items } = await operator.get<Page<{ id: string }>>("/v1/admin/cells")
+  for (const { id } of items) {
+    const body = JSON.stringify({ weights: { spread: 1, bin_pack: 0, balance: 0, image: 0, failures: 0 } })
+    const headers = { "content-type": "application/merge-patch+json" }
+    const answer = await tenantOf(url, operatorToken).call("PATCH", `/v1/admin/cells/${id}`, { body, headers })
+    if (!answer.ok) throw new Error(`the cell's weights were not taken: ${await answer.text()}`)
   }
 }

@@ -1,4 +1,5 @@
 /** A control plane and several hosts on one machine, each host with a network, a mount table, a state and a bridge of its own. */
+import { readdirSync, readFileSync } from "node:fs"
 import { mkdir, rm, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { type BridgeProcess, startBridge } from "../../bin/bridge-process.ts"
@@ -11,6 +12,7 @@ import { hostPaths } from "../../node-bridge/runtime/paths.ts"
 import { type HostNamespace, openHost } from "./host-namespaces.ts"
 
 const TOKEN_SECONDS = 3600
+const CLOCK = new URL("./skewed-clock.ts", import.meta.url).href
 
 export interface OwnHost {
   readonly name: string
@@ -24,8 +26,11 @@ export interface OwnHost {
 export interface SeveralHosts {
   readonly url: string
   readonly operator: Client
+  readonly operatorToken: string
   readonly images: string
   readonly hosts: readonly OwnHost[]
+  /** The control plane's process; another takes its place when it dies. */
+  workerd(): number | undefined
   /** Drains all hosts and ends everything. */
   stop(): Promise<void>
 }
@@ -36,6 +41,8 @@ export interface SeveralHostsOptions {
   readonly bridgeArgs?: readonly string[]
   /** Hosts by index whose state lies on a file system of so many bytes. */
   readonly small?: Readonly<Record<number, number>>
+  /** Hosts by index whose bridge has a clock of its own. */
+  readonly skewed?: Readonly<Record<number, { readonly aheadMs: number; readonly rate: number }>>
   readonly onLog?: (from: string, line: string) => void
 }
 
@@ -61,14 +68,15 @@ export async function openSeveralHosts(options: SeveralHostsOptions): Promise<Se
       onLog: (line) => onLog?.("control plane", line),
     })
     const { url, issuer } = controlPlane
-    const operator = clientOf(url, await signOperatorToken(signingKey, issuer, "operator", TOKEN_SECONDS))
-    const hosts: OwnHost[] = []
-    for (let index = 0; index < count; index++) {
+    const operatorToken = await signOperatorToken(signingKey, issuer, "operator", TOKEN_SECONDS)
+    const operator = clientOf(url, operatorToken)
+    const open = async (index: number): Promise<OwnHost> => {
       const name = `host-${index}`
       const own = join(folder, name)
       const state = join(own, "state")
       await mkdir(state, { recursive: true, mode: 0o700 })
       const bytes = options.small?.[index]
+      const skew = options.skewed?.[index]
       const network = await openHost({
         folder: own,
         index,
@@ -87,6 +95,9 @@ export async function openSeveralHosts(options: SeveralHostsOptions): Promise<Se
         joinTokenFile,
         on: network.on,
         extraArgs: ["--name", name, "--profiles", "hardened", ...(options.bridgeArgs ?? [])],
+        ...(skew && {
+          env: { NODE_OPTIONS: `--import=${CLOCK}`, CLOCK_AHEAD_MS: String(skew.aheadMs), CLOCK_RATE: String(skew.rate) },
+        }),
         onLog: (line) => onLog?.(name, line),
       })
       bridges.push(bridge)
@@ -95,11 +106,26 @@ export async function openSeveralHosts(options: SeveralHostsOptions): Promise<Se
       const { items } = await operator.get<{ items: { id: NodeId; hostname: string }[] }>("/v1/admin/nodes")
       const nodeId = items.find(({ hostname }) => hostname === name)?.id
       if (nodeId === undefined) throw new Error(`${name} is not among the nodes`)
-      hosts.push({ name, nodeId, network, bridge, runFolder: join(`/proc/${network.pid}/root`, hostPaths(state).runsDir) })
+      return { name, nodeId, network, bridge, runFolder: join(`/proc/${network.pid}/root`, hostPaths(state).runsDir) }
     }
-    return { url, operator, images: paths.images, hosts, stop: () => stop("drain") }
+    const opened = await Promise.allSettled(Array.from({ length: count }, (_, index) => open(index)))
+    const hosts = opened.map((each) => {
+      if (each.status === "rejected") throw each.reason
+      return each.value
+    })
+    return { url, operator, operatorToken, images: paths.images, hosts, workerd, stop: () => stop("drain") }
   } catch (error) {
     await stop("leave").catch(() => {})
     throw error
   }
 }
+
+/** Among our children. */
+const workerd = (): number | undefined =>
+  readdirSync("/proc/self/task")
+    .flatMap((task) => readFileSync(`/proc/self/task/${task}/children`, "latin1").trim().split(" ").filter(Boolean))
+    .map(Number)
+    .find(
+      (pid) =>
+        readFileSync(`/proc/${pid}/comm`, "latin1") === "workerd\n" && !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, "latin1")),
+    )
