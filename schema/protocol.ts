@@ -76,9 +76,12 @@ export const RunSpec = z.strictObject({
   on_deviation: z.enum(["report", "stop"]),
   max_lifetime_seconds: z.int().nullable(),
   /** What becomes of it when the node's lease has run out. */
-  on_partition: z.enum(["stop", "keep"]),
+  on_partition: z.enum(["stop", "keep"]).default("stop"),
 }) // prettier-ignore
 export type RunSpec = z.infer<typeof RunSpec>
+
+export const Reason = z.strictObject({ code: z.string().max(64), message: z.string().max(2048) })
+export type Reason = z.infer<typeof Reason>
 
 export const Assignment = z.strictObject({
   run_id: RunId,
@@ -88,15 +91,14 @@ export const Assignment = z.strictObject({
   paused: z.boolean(),
   /** Overrides the spec's stop timeout, as `stop?timeout=` and `kill` do; null leaves it. */
   stop_timeout_seconds: z.int().min(0).nullable(),
+  /** Why it is to be stopped, where that is the platform's doing; null: the tenant's. */
+  stop_reason: Reason.nullable().default(null),
   /** Devices that placement chose; nobody else's while the run lasts. */
   devices: z.array(DeviceName),
   /** Of one run only `network` may differ from what was sent before: it is changed in place. */
   spec: RunSpec,
 })
 export type Assignment = z.infer<typeof Assignment>
-
-export const Reason = z.strictObject({ code: z.string().max(64), message: z.string().max(2048) })
-export type Reason = z.infer<typeof Reason>
 
 /** How a run ended, and by whose doing. */
 export const Exit = z.strictObject({

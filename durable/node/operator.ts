@@ -10,7 +10,7 @@ import type { AssignmentSet } from "./assignment-set.ts"
 import type { CellLink } from "./cell-link.ts"
 import { begun, mustForce, nextLook, owing } from "./drain.ts"
 import { type NodeRow, type NodeStore, stopping } from "./store.ts"
-import type { TenantLink } from "./tenant-link.ts"
+import { DRAINING, type TenantLink } from "./tenant-link.ts"
 
 /** Should this object die while it tells. */
 const RETRY_MS = 2_000
@@ -90,7 +90,7 @@ export class OperatorCalls {
       store
         .live()
         .filter((row) => row.desired === "running")
-        .map(stopping),
+        .map((row) => stopping(row, DRAINING)),
       [],
     )
   }

@@ -193,11 +193,11 @@ export const destroying = (row: AssignmentRow): AssignmentRow => ({
   body: { ...row.body, desired: "removed", paused: false, stop_timeout_seconds: 0 },
 })
 
-/** The row with the wish that the run stop, as its own spec says. */
-export const stopping = (row: AssignmentRow): AssignmentRow => ({
+/** The row with the platform's wish that the run stop, as its own spec says. */
+export const stopping = (row: AssignmentRow, stop_reason: Reason): AssignmentRow => ({
   ...row,
   desired: "stopped",
-  body: { ...row.body, desired: "stopped" },
+  body: { ...row.body, desired: "stopped", stop_reason },
 })
 
 export const orphaning = (row: AssignmentRow, reason: Reason): AssignmentRow => ({

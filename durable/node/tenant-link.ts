@@ -15,7 +15,7 @@ const CUT_OFF: Reason = {
   code: "node_unreachable",
   message: "The node that runs this container has not been heard of for too long; the container is kept, unseen.",
 }
-const DRAINING: Reason = { code: "node_draining", message: "The node that runs this container is being emptied." }
+export const DRAINING: Reason = { code: "node_draining", message: "The node that runs this container is being emptied." }
 
 export class TenantLink {
   readonly #store: NodeStore

@@ -134,6 +134,7 @@ export function assignmentOf(tenantId: TenantId, container: ContainerRow, run: R
     desired: run.wish_desired,
     paused: run.wish_paused,
     stop_timeout_seconds: run.wish_stop_timeout_seconds,
+    stop_reason: run.wish_desired === "stopped" && container.desired === "running" ? run.evacuating : null,
     devices: run.devices ?? [],
     spec: {
       image, image_digest: run.image_digest, registry_credential: container.spec.registry_credential ?? null, hostname: container.name ?? container.id.replace("_", "-"),

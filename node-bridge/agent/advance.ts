@@ -155,8 +155,11 @@ function stopFor(record: RunRecord, nowMs: number): Stop | null {
   switch (record.assignment.desired) {
     case "removed":
       return { ...asked, by: "tenant", reason: { code: "removed", message: "The container was removed." } }
-    case "stopped":
+    case "stopped": {
+      const { stop_reason } = record.assignment
+      if (stop_reason) return { ...asked, by: "platform", reason: stop_reason }
       return { ...asked, by: "tenant", reason: { code: "stopped", message: "The container was told to stop." } }
+    }
     case "running":
       break
   }

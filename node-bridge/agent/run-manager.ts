@@ -83,7 +83,7 @@ export class RunManager {
 
   /** A newer assignment of this run. Of its spec only the network changes; a wish never goes back. */
   assign(assignment: Assignment): void {
-    const { desired, paused, stop_timeout_seconds } = assignment
+    const { desired, paused, stop_timeout_seconds, stop_reason } = assignment
     const known = this.#record.assignment
     if (DESIRED.indexOf(desired) < DESIRED.indexOf(known.desired)) return
     const network = isDeepStrictEqual(assignment.spec.network, known.spec.network) ? known.spec.network : assignment.spec.network
@@ -91,7 +91,7 @@ export class RunManager {
     if (same && stop_timeout_seconds === known.stop_timeout_seconds) return
     const spec = { ...known.spec, network }
     const network_due = this.#record.network_due || network !== known.spec.network
-    const wished = { ...known, desired, paused, stop_timeout_seconds, spec }
+    const wished = { ...known, desired, paused, stop_timeout_seconds, stop_reason, spec }
     this.#changed({ ...this.#record, assignment: wished, network_due })
   }
 

@@ -157,6 +157,7 @@ function selfTestRun(profile: Profile, runId: Assignment["run_id"], containerId:
     desired: "running",
     paused: false,
     stop_timeout_seconds: null,
+    stop_reason: null,
     devices: [],
     spec: {
       ...spec,

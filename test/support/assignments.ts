@@ -36,6 +36,7 @@ export function anAssignment(changes: Partial<Omit<Assignment, "spec">> & { spec
     desired: "running",
     paused: false,
     stop_timeout_seconds: null,
+    stop_reason: null,
     devices: [],
     ...rest,
     spec: {

@@ -90,6 +90,18 @@ describe("a run found after a restart of the bridge", () => {
   ])("%s", (_, step, expected) => expect(step).toBe(expected))
 })
 
+describe("who stops a run", () => {
+  const emptied = { code: "node_draining", message: "The node is being emptied." }
+  it.each([
+    ["the tenant, as a rule", null, "tenant", "stopped"],
+    ["the platform, where it says why", emptied, "platform", "node_draining"],
+  ])("is %s", (_, stop_reason, by, code) => {
+    const record = aRecord({ state: "running", assignment: { desired: "stopped", stop_reason } })
+    const facts = { seen: RUNNING, dropped: false, bootId: BOOT, notBeforeMs: 0 }
+    expect(advance(record, facts, NOW)).toMatchObject({ record: { stop: { by, reason: { code } } } })
+  })
+})
+
 describe("a run that is told to stop", () => {
   const stopped = { desired: "stopped" } as const
   const spec = { stop: { timeout_seconds: 10 } }

@@ -45,6 +45,18 @@ describe("the journal", () => {
     expect((await reopened(dir.path)).records).toEqual([later])
   })
 
+  it("reads what a bridge wrote before these fields were known", async () => {
+    await using dir = await temporaryDir()
+    const { journal } = await Journal.open(dir.path, BOOT)
+    const record = aRecord()
+    journal.write(record)
+    const path = fileOf(dir.path, record)
+    const text = (await readFile(path, "utf8")).replace('"stop_reason":null,', "").replace(/,"on_partition":"stop"/, "")
+    expect(text).not.toMatch(/stop_reason|on_partition/)
+    await writeFile(path, text)
+    expect((await reopened(dir.path)).records).toEqual([record])
+  })
+
   it("names a file that it cannot read, and does not guess", async () => {
     await using dir = await temporaryDir()
     const { journal } = await Journal.open(dir.path, BOOT)
