@@ -212,6 +212,10 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
     this.#enter(caller)
   }
 
+  async stands(caller: Caller): Promise<boolean> {
+    return this.#settings !== undefined && this.#tokens.stands(caller)
+  }
+
   async addToken(caller: Caller | null, token: IssuedToken): Promise<void> {
     if (caller) this.#enter(caller)
     this.#config()
