@@ -29,6 +29,7 @@ export const ERRORS = {
   unsupported_media_type: { status: 415, retryable: false, title: "The body must be application/json" },
   invalid_field: { status: 422, retryable: false, title: "A field is wrong" },
   idempotency_mismatch: { status: 422, retryable: false, title: "This key was used with another request" },
+  rate_limited: { status: 429, retryable: true, title: "Too many calls" },
   quota_exceeded: { status: 429, retryable: true, title: "The tenant's quota is used up" },
   internal: { status: 500, retryable: true, title: "Something failed on our side" },
   node_unreachable: { status: 503, retryable: true, title: "The container's node cannot be reached now" },

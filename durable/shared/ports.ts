@@ -15,6 +15,8 @@ export interface Env {
   readonly SIGNING_KEY: string
   /** 32 random bytes, base64url: a secret. Under it are sealed the secrets that tenants entrust to the platform. */
   readonly SECRETS_KEY: string
+  /** Calls that one principal may make in a minute, in each isolate; 120,000 by default. */
+  readonly RATE_LIMIT_PER_MINUTE?: string
   /** Address ranges that webhooks may lead to though they are not public, such as `127.0.0.1/32`; none by default. */
   readonly WEBHOOK_ALLOW?: string
   /** Where webhooks go out, where the platform judges the addresses that names resolve to by a network of its own. */
