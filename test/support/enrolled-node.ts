@@ -55,11 +55,12 @@ export async function anAssertion(nodeId: string, key: HostKey, options: Asserti
 export const dial = (assertion: string, headers: Record<string, string>): Promise<Response> =>
   call("GET", "/v1/nodes/connect", { token: assertion, headers })
 
-export async function anEnrolledNode(options: Partial<FakeNodeOptions> & { labels?: Record<string, string> } = {}) {
+export async function anEnrolledNode(
+  options: Partial<FakeNodeOptions> & { labels?: Record<string, string>; cell_id?: string } = {},
+) {
   const key = await aHostKey()
-  const { node_id, cell_id } = EnrollAnswer.parse(
-    await (await enroll(await aJoinToken({ labels: options.labels ?? {} }), key)).json(),
-  )
+  const wanted = { labels: options.labels ?? {}, ...(options.cell_id !== undefined && { cell_id: options.cell_id }) }
+  const { node_id, cell_id } = EnrollAnswer.parse(await (await enroll(await aJoinToken(wanted), key)).json())
   const assertion = await anAssertion(node_id, key)
   const node = await FakeNode.connect({
     namespace: env.NODE,

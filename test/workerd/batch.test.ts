@@ -7,7 +7,7 @@ import { aCreate } from "../support/factories.ts"
 import { waitFor } from "../support/wait-for.ts"
 
 const EVERYTHING = { cursor: null, limit: 1000, labels: [], status: null } as const
-const MANY = 120
+const MANY = 50
 const small = { resources: { cpus: 0.01, memory_bytes: 8 * 1024 ** 2, pids: 8, disk_bytes: 16 * 1024 ** 2 } }
 
 afterEach(() => vi.restoreAllMocks())
@@ -15,7 +15,7 @@ afterEach(() => vi.restoreAllMocks())
 describe("a batch", () => {
   it("is placed by one call, told to each node by one, and runs", async () => {
     const { tenant, node } = await aControlPlane()
-    await Promise.all([node(), node()])
+    const nodes = await Promise.all([node(), node()])
     const place = vi.spyOn(CellObject.prototype, "place")
     const assign = vi.spyOn(NodeObject.prototype, "assign")
     const { status, body } = await tenant.createBatch(aCall(), { count: MANY, container: aCreate({ name: "web", ...small }) })
@@ -29,7 +29,7 @@ describe("a batch", () => {
     })
     expect(place).toHaveBeenCalledOnce()
     expect(place.mock.calls[0]?.[1]).toMatchObject([{ run_ids: { length: MANY } }])
-    expect(assign).toHaveBeenCalledTimes(2)
+    expect(assign).toHaveBeenCalledTimes(nodes.filter(({ assignments }) => assignments.size > 0).length)
     const { items: events } = await tenant.listEvents({ after: null, types: [], container: body.items[0]?.id ?? null, limit: 10 })
     expect(events.map(({ type }) => type).slice(0, 2)).toEqual(["container.created", "container.scheduling"])
     const one = await tenant.getContainer("web-7")
