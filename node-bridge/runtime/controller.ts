@@ -76,6 +76,8 @@ export interface Controller {
   /** Versions to report: kernel, crun, runc, conmon, … */
   readonly versions: Readonly<Record<string, string>>
 
+  /** A run is on its way here: what its start would wait for may begin. Never fails, and never waits. */
+  expect(): void
   /** Makes image, root, namespaces and bundle ready. Throws `ControllerError`, or the signal's reason when aborted. */
   prepare(run: Assignment, signal: AbortSignal): Promise<Prepared>
   /** Creates and starts the process. After it threw, `remove` leaves nothing behind. */

@@ -122,6 +122,8 @@ export class FakeController implements Controller {
     return this.#runs.get(runId)?.assignment.spec.network
   }
 
+  expect(): void {}
+
   async prepare(assignment: Assignment, signal: AbortSignal): Promise<Prepared> {
     const run = this.#runs.get(assignment.run_id) ?? this.#fresh(assignment)
     if (run.phase === "preparing") {

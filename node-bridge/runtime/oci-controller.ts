@@ -54,6 +54,7 @@ import { offeredFeatures, selfTest, tryOut } from "./self-test.ts"
 import { findTools } from "./tools.ts"
 import type { ToolName } from "./tools.ts"
 import { readVersions } from "./versions.ts"
+import { Wakefulness } from "./wakefulness.ts"
 
 export interface OciControllerOptions {
   readonly stateDir: string
@@ -144,6 +145,7 @@ export async function createOciController(options: OciControllerOptions, signal?
       cgroups,
       clis,
       migrations: new MigrationLock(ownProcs(layout, readFileSync("/proc/self/cgroup", "utf8"))),
+      wakefulness: new Wakefulness(),
       registryLogins: options.registryLogins ?? noLogins,
       happenings,
       diskWatch,

@@ -38,6 +38,7 @@ import { takeOver } from "./take-over.ts"
 import type { TakeOverHost } from "./take-over.ts"
 import { endRun, removeLeftovers, removeRuntimeDirectory, removeTrees } from "./teardown.ts"
 import type { TeardownTools } from "./teardown.ts"
+import type { Wakefulness } from "./wakefulness.ts"
 
 /** A runtime as this bridge uses it, for one profile. */
 export interface Runtime {
@@ -51,6 +52,7 @@ export interface OciHost extends Omit<PrepareHost, keyof Runtime | "runtime">, T
   /** Those whose self-test is to come, too. */
   readonly runtimes: ReadonlyMap<Profile, Runtime>
   readonly migrations: MigrationLock
+  readonly wakefulness: Wakefulness
   readonly registryLogins: RegistryLogins
 }
 
@@ -106,6 +108,11 @@ export class OciController implements Controller {
     for (const record of await takeOver(this.#on, await this.list())) this.#live.add(record.run_id, record)
   }
 
+  expect(): void {
+    this.#on.wakefulness.stir()
+    this.#on.migrations.keepFast()() // one move at the least
+  }
+
   prepare(run: Assignment, signal: AbortSignal): Promise<Prepared> {
     const { image: reference, image_digest: digest, registry_credential } = run.spec
     return this.#prepare(
@@ -159,6 +166,7 @@ export class OciController implements Controller {
     if (prepared === undefined) throw new ControllerError("not_prepared", "The container is not prepared on this host.")
     const watch = new Stopwatch()
     const letGo = this.#on.migrations.keepFast()
+    this.#on.wakefulness.stir()
     try {
       const created = await watch.time("create", () =>
         createContainer(this.#on, this.#runtimeOf(prepared.record.profile), runId, paths, prepared),
@@ -311,6 +319,7 @@ export class OciController implements Controller {
 
   async close(): Promise<void> {
     this.#live.close()
+    this.#on.wakefulness.close()
     this.#observer.close()
     for (const prepared of this.#prepared.values()) letGoOfRoot(prepared)
     this.#prepared.clear()
