@@ -234,15 +234,47 @@ export const EventsQuery = z.strictObject({
 
 /* Operators. */
 
-const QUOTA = { containers: z.int().min(0), cpus: z.number().min(0), memory_bytes: z.int().min(0) }
+const QUOTA = {
+  containers: z.int().min(0),
+  cpus: z.number().min(0),
+  memory_bytes: z.int().min(0),
+  disk_bytes: z.int().min(0),
+  accelerators: z.record(z.string().max(128), z.int().min(0)).meta({
+    description:
+      "By the kind of device; `*` for the kinds that are not named. A container that would take one of several kinds counts as each.",
+  }),
+  creates_per_minute: z.int().min(0),
+  events: z.int().min(1000).meta({ description: "As many are kept at the most; the oldest go first." }),
+}
 export const Quota = z
   .strictObject({
     containers: QUOTA.containers.default(1000),
     cpus: QUOTA.cpus.default(1000),
     memory_bytes: QUOTA.memory_bytes.default(1024 ** 4),
+    disk_bytes: QUOTA.disk_bytes.default(100 * 1024 ** 4),
+    accelerators: QUOTA.accelerators.default({ "*": 1000 }),
+    creates_per_minute: QUOTA.creates_per_minute.default(60_000),
+    events: QUOTA.events.default(5_000_000),
   })
   .meta({ id: "Quota", description: "What the tenant's containers may ask for in all, from a start until the run has ended." })
 export type Quota = z.infer<typeof Quota>
+
+/** A tenant's quota, and how much of each part is in use. */
+export const QuotaUse = z
+  .object({
+    quota: Quota,
+    used: z.object({
+      containers: z.int(),
+      cpus: z.number(),
+      memory_bytes: z.int(),
+      disk_bytes: z.int(),
+      accelerators: z.record(z.string(), z.int()),
+      creates_in_last_minute: z.int(),
+      events: z.int(),
+    }),
+  })
+  .meta({ id: "QuotaUse" })
+export type QuotaUse = z.infer<typeof QuotaUse>
 
 const POLICY = {
   capabilities: z

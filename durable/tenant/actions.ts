@@ -4,7 +4,6 @@ import { err, ok, type Result } from "../../schema/errors.ts"
 import type { FieldError } from "../../schema/errors.ts"
 import { isTerminal, type Action } from "../../schema/lifecycle.ts"
 import type { SignalName } from "../../schema/container.ts"
-import type { Quota } from "../../schema/api.ts"
 import type { ContainerAction } from "../shared/rpc.ts"
 import type { Group } from "./group.ts"
 import type { ContainerRow } from "./rows.ts"
@@ -118,22 +117,4 @@ function kill(group: Group, signal: SignalName, now: number): Result<Decision, R
   if (run?.state === "running") return ok({ kind: "signal", signal })
   const detail = `Cannot deliver ${signal}: the container is ${container.status} and has no running process.`
   return err({ code: "action_not_allowed", detail })
-}
-
-export interface Used {
-  readonly containers: number
-  readonly cpus: number
-  readonly memory_bytes: number
-}
-
-/** Undefined when what is asked for fits into what is left of the quota. */
-export function overQuota(used: Used, quota: Quota, asked: Used): Refusal | undefined {
-  for (const dimension of ["containers", "cpus", "memory_bytes"] as const) {
-    // Thousandths: sums of fractions of a processor must not trip over binary rounding.
-    const wanted = Math.round((used[dimension] + asked[dimension]) * 1000)
-    if (wanted <= Math.round(quota[dimension] * 1000)) continue
-    const detail = `The quota for ${dimension} is ${quota[dimension]}; ${used[dimension]} are in use and this asks for ${asked[dimension]} more.`
-    return { code: "quota_exceeded", detail }
-  }
-  return undefined
 }

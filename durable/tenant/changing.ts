@@ -5,7 +5,7 @@ import type { ContainerBatch, ContainerCreate, ContainerUpdate } from "../../sch
 import type { ContainerId } from "../../schema/ids.ts"
 import type { Clock, Ids, Peers } from "../shared/ports.ts"
 import type { Answer, Call, ContainerAction, TenantConfig } from "../shared/rpc.ts"
-import { decideAction, overQuota, type Refusal } from "./actions.ts"
+import { decideAction, type Refusal } from "./actions.ts"
 import { refusedAdmission } from "./admission.ts"
 import { refuseBeyond, sees } from "./caller.ts"
 import { containerCreated } from "./events.ts"
@@ -20,7 +20,10 @@ import type { Reading } from "./reading.ts"
 import type { RegistryCredentials } from "./registry-credentials.ts"
 import type { Saga } from "./saga.ts"
 import type { Answers, TenantStore } from "./store.ts"
+import { overQuota, useOf } from "./use.ts"
 import type { Watchers } from "./watchers.ts"
+
+const MINUTE_MS = 60_000
 
 export interface ChangingPorts {
   readonly store: TenantStore
@@ -135,9 +138,10 @@ export class Changing {
 
   /** @throws AppError when `count` containers as `create` describes must not be made. */
   admit(create: ContainerCreate, names: readonly string[], count: number): void {
-    const { store, registryCredentials, settings } = this.#ports
+    const { store, registryCredentials, settings, clock } = this.#ports
     refuse(registryCredentials.refused(create))
-    const standing = { used: store.used(), kept: store.kept(), taken: store.takenOf(names) }
+    const created = store.createdSince(clock.now() - MINUTE_MS)
+    const standing = { used: store.used(), kept: store.kept(), created, taken: store.takenOf(names) }
     refuse(refusedAdmission(create, count, standing, settings()))
   }
 
@@ -178,11 +182,9 @@ export class Changing {
       return { node: run.node_id, run: run.id, name: decision.signal }
     }
     if (decision.begins) {
-      const { cpus, memory_bytes, spec } = before.container
-      refuse(
-        refusedByPolicy(spec, settings().policy) ??
-          overQuota(store.used(), settings().quota, { containers: 1, cpus, memory_bytes }),
-      )
+      const { spec } = before.container
+      const { policy, quota } = settings()
+      refuse(refusedByPolicy(spec, policy) ?? overQuota(store.used(), quota, useOf(spec.resources)))
     }
     remember(id)
     ledger.change(id, () => ({ group: decision.group, events: [] }))

@@ -89,8 +89,9 @@ export class EventStore {
       .all()
   }
 
-  /** Deletes those of `untilMs` and before. Sequence and time rise together, so no index on time is needed. */
-  collect(untilMs: number): void {
+  /** Deletes those of `untilMs` and before, and all but the last `most`. Sequence and time rise together, so no index on time is needed. */
+  collect(untilMs: number, most: number): void {
+    const last = this.lastSeq()
     const first = this.#db
       .select({ seq: min(events.seq) })
       .from(events)
@@ -98,8 +99,17 @@ export class EventStore {
       .get()?.seq
     this.#db
       .delete(events)
-      .where(lt(events.seq, first ?? this.lastSeq() + 1))
+      .where(lt(events.seq, Math.max(first ?? last + 1, last - most + 1)))
       .run()
+  }
+
+  /** How many are kept; none was taken out of the middle. */
+  count(): number {
+    const first = this.#db
+      .select({ seq: min(events.seq) })
+      .from(events)
+      .get()?.seq
+    return first == null ? 0 : this.lastSeq() - first + 1
   }
 
   /** When the oldest that is kept was written, Unix milliseconds. */

@@ -6,8 +6,8 @@
  * what it changes, so calls may interleave anywhere else.
  */
 import { DurableObject } from "cloudflare:workers"
-import type { BatchAnswer, Container, DryRun, Event, OperatorDryRun, Page } from "../../schema/api.ts"
-import type { ContainerBatch, ContainerCreate, ContainerUpdate } from "../../schema/container.ts"
+import type { BatchAnswer, Container, DryRun, Event, OperatorDryRun, Page, QuotaUse } from "../../schema/api.ts"
+import type { ContainerBatch, ContainerCreate, ContainerSpec, ContainerUpdate } from "../../schema/container.ts"
 import { AppError, asAppError } from "../../schema/errors.ts"
 import type { CellId, ContainerId, NodeId, RegistryCredentialId, RunId, TokenId, TrustId, WebhookId } from "../../schema/ids.ts"
 import type { Notice, Observation, Reason } from "../../schema/protocol.ts"
@@ -24,6 +24,7 @@ import type {
 import { sealerFor } from "../shared/sealing.ts"
 import { AuditLog } from "./audit-log.ts"
 import { AuditStore } from "./audit-store.ts"
+import { countsByLabel } from "./asking.ts"
 import { Cells } from "./cells.ts"
 import { Changing } from "./changing.ts"
 import { passDeadline } from "./deadlines.ts"
@@ -80,7 +81,7 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
     ])
     const ledger = new Ledger(store, clock, ids, {
       committed: (committed) => this.#committed(committed),
-      cellOfNewRuns: () => onlyOf(this.#config().cells),
+      cellOfNewRuns: (spec) => this.#cellOfNewRuns(spec),
     })
     this.#ledger = ledger
     this.#cells = new Cells(peers, clock, randomNumber)
@@ -244,6 +245,13 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
     this.#tokens.revokeTrust(id, untilMs)
   }
 
+  async quota(caller: Caller): Promise<QuotaUse> {
+    this.#enter(caller)
+    const creates_in_last_minute = this.#store.createdSince(this.#clock.now() - 60_000)
+    const used = { ...this.#store.used(), creates_in_last_minute, events: this.#store.events.count() }
+    return { quota: this.#config().quota, used }
+  }
+
   async record(caller: Caller, target: string | null, result: string): Promise<void> {
     this.#config()
     this.#audit.add(caller, target, result)
@@ -334,7 +342,7 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
     await this.#alarms.fire(async () => {
       const now = this.#clock.now()
       const failed = this.#store.dueContainers(now).flatMap((id) => this.#pass(id))
-      this.#store.collect(retentionBounds(now))
+      this.#store.collect(retentionBounds(now), this.#settings?.quota.events ?? Infinity)
       this.#webhooks.wake()
       this.#audit.collect()
       await this.#saga.drive(this.#store.dueRuns(now))
@@ -391,10 +399,13 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
     }
   }
 
+  #cellOfNewRuns(spec: ContainerSpec): CellId | null {
+    const { cells } = this.#config()
+    return cells.length > 1 && countsByLabel(spec) ? null : (this.#cells.chooseNow(cells) ?? null)
+  }
+
   #config(): TenantConfig {
     if (this.#settings === undefined) throw new AppError("not_found", "There is no such tenant.")
     return this.#settings
   }
 }
-
-const onlyOf = (cells: readonly CellId[]): CellId | null => (cells.length === 1 ? (cells[0] ?? null) : null)

@@ -1,18 +1,21 @@
 /** TenantObject's SQL. Statements on the way of a create or a report are prepared once; all are synchronous. */
 import { and, asc, eq, gt, isNotNull, isNull, lte, min, ne, sql, type SQL } from "drizzle-orm"
-import type { CellId, ContainerId, EventId, RunId } from "../../schema/ids.ts"
+import { type CellId, type ContainerId, type EventId, formatId, ID_RANDOM_BYTES, type RunId } from "../../schema/ids.ts"
 import { containers, idempotency, runs, settings } from "../../schema/tables/tenant.ts"
 import { type Database, insertMany, prepareUpsert } from "../shared/database.ts"
+import { Quota } from "../../schema/api.ts"
 import type { ContainerListRequest, TenantConfig } from "../shared/rpc.ts"
-import type { Used } from "./actions.ts"
 import { EventStore } from "./event-store.ts"
 import type { Group } from "./group.ts"
 import type { Settled } from "./plan.ts"
 import { Recent } from "./recent.ts"
+import { added, NO_USE, type Use, useOf } from "./use.ts"
 import type { ContainerRow, IdempotencyRow, RunRow } from "./rows.ts"
 
 /** Rows taken by one sweep of the alarm; what is left over keeps the alarm due. */
 const SWEEP = 1_000
+
+const NO_RANDOM = new Uint8Array(ID_RANDOM_BYTES)
 
 /** What is kept with an idempotency key. */
 export type Answers = NonNullable<IdempotencyRow["answer"]>
@@ -25,6 +28,7 @@ export class TenantStore {
   readonly #putIdempotency: (row: IdempotencyRow) => void
   readonly #statements
   readonly #recent = new Recent()
+  #used: Use | undefined
 
   constructor(db: Database) {
     this.#db = db
@@ -32,11 +36,6 @@ export class TenantStore {
     this.#putContainer = prepareUpsert(db, containers, containers.id)
     this.#putRun = prepareUpsert(db, runs, runs.id)
     const p = sql.placeholder
-    const used = {
-      containers: sql<number>`count(*)`,
-      cpus: sql<number>`total(cpus)`,
-      memory_bytes: sql<number>`total(memory_bytes)`,
-    }
     this.#statements = {
       container: db.select().from(containers).where(eq(containers.id, p("id"))).prepare(),
       liveByName: db
@@ -46,8 +45,13 @@ export class TenantStore {
         .prepare(),
       run: db.select().from(runs).where(eq(runs.id, p("id"))).prepare(),
       runsOf: db.select().from(runs).where(eq(runs.container_id, p("id"))).orderBy(asc(runs.id)).prepare(),
-      kept: db.select({ containers: used.containers }).from(containers).where(isNull(containers.removed_at_ms)).prepare(),
-      used: db.select(used).from(containers).where(sql`active = 1`).prepare(),
+      kept: db.select({ containers: sql<number>`count(*)` }).from(containers).where(isNull(containers.removed_at_ms)).prepare(),
+      active: db.select({ spec: containers.spec }).from(containers).where(sql`active = 1`).prepare(),
+      createdSince: db
+        .select({ containers: sql<number>`count(*)` })
+        .from(containers)
+        .where(gt(containers.id, p("least")))
+        .prepare(),
       idempotency: db
         .select()
         .from(idempotency)
@@ -78,6 +82,7 @@ export class TenantStore {
       return this.#db.transaction(() => work())
     } catch (error) {
       this.#recent.clear() // what it had written is not there
+      this.#used = undefined
       throw error
     }
   }
@@ -88,7 +93,9 @@ export class TenantStore {
   }
 
   settings(): TenantConfig | undefined {
-    return this.#db.select().from(settings).get()
+    const row = this.#db.select().from(settings).get()
+    // A row of an older version lacks what quotas have come to count since.
+    return row && { ...row, quota: Quota.parse(row.quota) }
   }
 
   saveSettings(config: TenantConfig): void {
@@ -129,6 +136,8 @@ export class TenantStore {
       this.events.forgetNotices(id)
     }
     this.#recent.put(after)
+    if (before) this.#count(before.container, -1)
+    this.#count(after.container, 1)
   }
 
   /** New containers, each with its events, in a few statements. */
@@ -137,7 +146,10 @@ export class TenantStore {
     insertMany(this.#db, containers, groups.map(({ container }) => container)) // prettier-ignore
     insertMany(this.#db, runs, groups.flatMap((group) => group.runs)) // prettier-ignore
     this.events.addAll(settled.map(({ group, events }) => ({ container: group.container, drafts: events })), time_ms, newId) // prettier-ignore
-    for (const group of groups) this.#recent.put(group)
+    for (const group of groups) {
+      this.#recent.put(group)
+      this.#count(group.container, 1)
+    }
   }
 
   /** Containers that are not removed. */
@@ -170,8 +182,18 @@ export class TenantStore {
     return found?.cell ?? undefined
   }
 
-  used(): Used {
-    return this.#statements.used.get() ?? { containers: 0, cpus: 0, memory_bytes: 0 }
+  /** Of all containers that count. Summed once and then carried along: a create must not take longer for each that is there. */
+  used(): Use {
+    return (this.#used ??= this.#statements.active.all().reduce((sum, { spec }) => added(sum, useOf(spec.resources), 1), NO_USE))
+  }
+
+  #count(container: ContainerRow, sign: 1 | -1): void {
+    if (container.active && this.#used) this.#used = added(this.#used, useOf(container.spec.resources), sign)
+  }
+
+  /** Containers that were made after then; ids are in the order of time. */
+  createdSince(ms: number): number {
+    return this.#statements.createdSince.get({ least: formatId("ctr", ms, NO_RANDOM) })?.containers ?? 0
   }
 
   /** Containers in the order they were made, each with its latest run. */
@@ -244,11 +266,11 @@ export class TenantStore {
   /* Retention. */
 
   /** Deletes what is past its time; each bound is the latest time that goes. */
-  collect(bounds: { idempotency: number; events: number; removed: number }): void {
+  collect(bounds: { idempotency: number; events: number; removed: number }, mostEvents: number): void {
     const db = this.#db
     this.#recent.clear()
     db.delete(idempotency).where(lte(idempotency.expires_at_ms, bounds.idempotency)).run()
-    this.events.collect(bounds.events)
+    this.events.collect(bounds.events, mostEvents)
     const gone = db.select({ id: containers.id }).from(containers).where(lte(containers.removed_at_ms, bounds.removed))
     const settled = sql`not exists (select 1 from ${runs} where ${runs.container_id} = ${containers.id} and ${runs.retry_at_ms} is not null)`
     for (const { id } of gone.limit(SWEEP).all()) {

@@ -3,7 +3,7 @@ import { env } from "cloudflare:workers"
 import type { CellId, TenantId } from "../../schema/ids.ts"
 import { type Env, type Peers, peersOf } from "../../durable/shared/ports.ts"
 import type { Call, Caller, TenantRpc } from "../../durable/shared/rpc.ts"
-import { Policy, type Quota } from "../../schema/api.ts"
+import { Policy, Quota } from "../../schema/api.ts"
 import { TENANT_SCOPES } from "../../schema/tokens.ts"
 import { anId } from "./factories.ts"
 import { FakeNode, type FakeNodeOptions } from "./fake-node.ts"
@@ -56,7 +56,7 @@ export async function aControlPlane(settings: { quota?: Partial<Quota>; policy?:
   const tenantId: TenantId = anId("ten")
   const cellId = settings.cells?.[0] ?? anId("cel")
   const tenant = peers.tenant(tenantId)
-  const quota = { containers: 1000, cpus: 1000, memory_bytes: 1024 ** 4, ...settings.quota }
+  const quota = Quota.parse(settings.quota ?? {})
   const policy = Policy.parse(settings.policy ?? {})
   await tenant.configure({ tenant_id: tenantId, name: "acme", quota, policy, revision: 1, cells: settings.cells ?? [cellId] })
   const node = (options: Partial<FakeNodeOptions> = {}) => FakeNode.connect({ namespace: bindings.NODE, cellId, ...options })

@@ -5,7 +5,7 @@
 import { randomUUID } from "node:crypto"
 import { join } from "node:path"
 import type { Container, Event, NodeView, Page, Tenant } from "../../schema/api.ts"
-import { MAX_PAGE } from "../../schema/api.ts"
+import { MAX_PAGE, Quota } from "../../schema/api.ts"
 import { MIB } from "../../schema/container.ts"
 import type { ContainerId, RunId, TenantId } from "../../schema/ids.ts"
 import { historyOf } from "./fleet-history.ts"
@@ -83,7 +83,7 @@ export class Fleet {
   static async open(lab: SeveralHosts, most: number): Promise<Fleet> {
     makeImage(join(lab.images, "tick"), "latest", { env: ["PATH=/bin"] })
     await spreadEvenly(lab)
-    const quota = { containers: most, cpus: 1000, memory_bytes: 1024 ** 4 }
+    const quota = Quota.parse({ containers: most })
     const { id } = await lab.operator.post<Tenant>("/v1/admin/tenants", { name: "fleet", quota })
     const tokens = `/v1/admin/tenants/${id}/tokens`
     const { access_token } = await lab.operator.post<{ access_token: string }>(tokens, { expires_in_seconds: 3600 })
@@ -102,7 +102,7 @@ export class Fleet {
   }
 
   /** Each create is repeated under its key until it is answered. */
-  async create(kinds: readonly Kind[]): Promise<void> {
+  async create(kinds: readonly Kind[]): Promise<readonly Member[]> {
     const wanted = kinds.map((kind, i) => ({ kind, index: this.members.length + i }))
     const members: Member[] = []
     await Promise.all(
@@ -111,6 +111,7 @@ export class Fleet {
       }),
     )
     this.members.push(...members.toSorted((a, b) => a.index - b.index))
+    return members
   }
 
   async #create({ kind, index }: { kind: Kind; index: number }): Promise<Member> {
@@ -159,9 +160,12 @@ export class Fleet {
     })
   }
 
-  /** Why things are not yet as wished, by the kernel and by the platform; empty when they are. */
-  async amiss(): Promise<string[]> {
-    const found = this.members.flatMap((member) => {
+  /** Why things are not yet as wished, by the kernel and by the platform; empty when they are. `host`: leave out what lives elsewhere. */
+  async amiss(host?: string): Promise<string[]> {
+    const members = this.members.filter(
+      ({ index }) => host === undefined || this.live.of(index).every((one) => one.host === host),
+    )
+    const found = members.flatMap((member) => {
       const runs = this.live.of(member.index)
       const wrong = member.removed ? runs.length > 0 : runs.length > 1 || (runs.length === 0 && member.kind !== "once")
       return wrong
@@ -171,8 +175,10 @@ export class Fleet {
         : []
     })
     if (found.length > 0) return found
+    if (host === undefined && this.live.remains.length > 0)
+      return this.live.remains.map((run) => `${run} has ended and left a cgroup`)
     const told = new Map((await this.list()).map((container) => [container.id, container]))
-    return this.members.flatMap((member) => {
+    return members.flatMap((member) => {
       const [live] = this.live.of(member.index)
       const container = told.get(member.id)
       const what = `${member.kind} ${member.id} is ${container?.status} (${container?.reason?.code})`
@@ -186,10 +192,10 @@ export class Fleet {
   }
 
   /** Resolves with the seconds that it took until all is as wished. */
-  async converged(what: string, withinSeconds: number): Promise<number> {
+  async converged(what: string, withinSeconds: number, host?: string): Promise<number> {
     const since = performance.now()
     let amiss: string[] = []
-    const probe = async () => (amiss = await this.amiss()).length === 0
+    const probe = async () => (amiss = await this.amiss(host)).length === 0
     await waitFor(what, probe, withinSeconds * 1000).catch(() => {
       throw new Error(`${what}: after ${withinSeconds} s ${amiss.length} amiss:\n${amiss.slice(0, 10).join("\n")}`)
     })

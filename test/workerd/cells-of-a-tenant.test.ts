@@ -2,6 +2,7 @@ import { evictDurableObject, runDurableObjectAlarm } from "cloudflare:test"
 import { afterEach, describe, expect, it, vi } from "vitest"
 import { CellObject } from "../../durable/cell/object.ts"
 import { NodeObject } from "../../durable/node/object.ts"
+import { Quota } from "../../schema/api.ts"
 import { aCall, aControlPlane, peers } from "../support/control-plane.ts"
 import { aCreate, anId, GIB } from "../support/factories.ts"
 import { waitFor } from "../support/wait-for.ts"
@@ -115,7 +116,7 @@ describe("a tenant of two cells", () => {
     const later = anId("cel")
     const plane = await aControlPlane({ cells: [later] })
     await plane.node()
-    const quota = { containers: 10, cpus: 10, memory_bytes: GIB * 100 }
+    const quota = Quota.parse({ containers: 10, cpus: 10, memory_bytes: GIB * 100 })
     await tenant.configure({ tenant_id: tenantId, name: "acme", quota, policy: { capabilities: "default", on_deviation: "report", vulnerable_nodes: "allow" }, revision: 2, cells: [cellId, later] }) // prettier-ignore
     expect((await tenant.wait(body.id, running)).reached).toBe(true)
   })

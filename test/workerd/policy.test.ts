@@ -1,6 +1,6 @@
 /** What an operator's policy makes of a tenant's containers, before they are placed, where, and how they run. */
 import { describe, expect, it } from "vitest"
-import { Policy } from "../../schema/api.ts"
+import { Policy, Quota } from "../../schema/api.ts"
 import { CAPABILITIES } from "../../schema/container.ts"
 import { aCall, aControlPlane, refusal } from "../support/control-plane.ts"
 import { aCreate } from "../support/factories.ts"
@@ -15,7 +15,7 @@ async function aTenantUnder(policy: Partial<Policy>) {
   const plane = await aControlPlane({ policy })
   let revision = 1
   const change = (changed: Partial<Policy>, at = ++revision) => {
-    const quota = { containers: 1000, cpus: 1000, memory_bytes: 1024 ** 4 }
+    const quota = Quota.parse({})
     const { tenantId: tenant_id, cellId } = plane
     return plane.tenant.configure({
       tenant_id,

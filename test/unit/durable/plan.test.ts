@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest"
-import { decideAction, overQuota } from "../../../durable/tenant/actions.ts"
+import { decideAction } from "../../../durable/tenant/actions.ts"
 import { passDeadline } from "../../../durable/tenant/deadlines.ts"
 import { type Group, latestRun, orphanRun, replaceRun } from "../../../durable/tenant/group.ts"
 import { KEPT_ENDED_RUNS, newContainer, OUTBOX_BACKSTOP_MS, settle } from "../../../durable/tenant/plan.ts"
@@ -157,6 +157,24 @@ describe("settling a change", () => {
     expect(types(gone.events)).toEqual(["container.removed"])
   })
 
+  it("removes it when it is stopped by hand as well", () => {
+    const before = aGroup({ create: { remove_on_exit: true } })
+    const stopping = settle(before, { ...before, container: { ...before.container, desired: "stopped" } }, making).group
+    const { group } = settle(stopping, ending({ ...stopping, run: before.run }, { state: "stopped" }), making)
+    expect(group.container).toMatchObject({ desired: "removed", status: "stopping" })
+  })
+
+  it("says when it gives up, and keeps how its runs ended", () => {
+    const late = { code: "deadline_exceeded", message: "too late" }
+    const before = aGroup({ lost_attempts: MAX_LOST_ATTEMPTS - 1 }, { state: "placed", started_at_ms: null })
+    const { group, events } = settle(before, replaceRun(before, orphanRun(before.run, late, NOW)), making)
+    expect(types(events)).toEqual(["container.lost", "container.gave_up"])
+    expect(group.container).toMatchObject({ status: "lost", next_run_at_ms: null })
+    expect(group.container.history).toMatchObject([
+      { run_id: before.run.id, attempt: 1, state: "orphaned", reason: { code: "gave_up" } },
+    ])
+  })
+
   it("has the node of an orphan destroy it", () => {
     const before = aGroup()
     const { group } = settle(before, replaceRun(before, orphanRun(before.run, { code: "node_lost", message: "" }, NOW)), making)
@@ -182,23 +200,5 @@ describe("a deadline", () => {
     const group = aGroup({ desired: "removed", desired_since_ms: 0, stop_timeout_seconds: 0 }, { state: "stopped" })
     const after = passDeadline(group, NOW).group
     expect(settle(group, after, making).group.container.status).toBe("removed")
-  })
-})
-
-describe("the quota", () => {
-  const quota = { containers: 2, cpus: 0.3, memory_bytes: 100 }
-  it("is not tripped by binary rounding", () => {
-    expect(
-      overQuota({ containers: 1, cpus: 0.1, memory_bytes: 0 }, quota, { containers: 1, cpus: 0.2, memory_bytes: 1 }),
-    ).toBeUndefined()
-  })
-  it.each([
-    [{ containers: 2, cpus: 0, memory_bytes: 0 }, "containers"],
-    [{ containers: 0, cpus: 0.2, memory_bytes: 0 }, "cpus"],
-    [{ containers: 0, cpus: 0, memory_bytes: 100 }, "memory_bytes"],
-  ])("names the dimension that is used up", (used, dimension) => {
-    expect(overQuota(used, quota, { containers: 1, cpus: 0.2, memory_bytes: 1 })?.detail).toContain(
-      `The quota for ${dimension} is`,
-    )
   })
 })

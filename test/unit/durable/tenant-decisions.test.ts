@@ -5,6 +5,7 @@ import { Cells, freeShare, twoOf } from "../../../durable/tenant/cells.ts"
 import { dryRunOf, nodesOf } from "../../../durable/tenant/dry-run.ts"
 import { isFaulty } from "../../../durable/tenant/faulty.ts"
 import { HISTORY_RUNS, remembered } from "../../../durable/tenant/history.ts"
+import { NO_USE } from "../../../durable/tenant/use.ts"
 import { containerView } from "../../../durable/tenant/view.ts"
 import { type WaitVerdict, waitVerdict } from "../../../durable/tenant/wait.ts"
 import { Policy, Quota, type Room } from "../../../schema/api.ts"
@@ -20,7 +21,7 @@ const aRoom = (changes: Partial<Room> = {}): Room => ({
 
 describe("what a tenant may ask for", () => {
   const settings = { quota: Quota.parse({ containers: 10, cpus: 4 }), policy: Policy.parse({}) }
-  const standing = { used: { containers: 8, cpus: 0, memory_bytes: 0 }, kept: 8, taken: [] }
+  const standing = { used: { ...NO_USE, containers: 8 }, kept: 8, created: 0, taken: [] }
 
   it("is counted for all of a batch together", () => {
     expect(refusedAdmission(aCreate(), 2, standing, settings)).toBeUndefined()
@@ -31,6 +32,14 @@ describe("what a tenant may ask for", () => {
   it("names the name that is taken", () => {
     const refusal = refusedAdmission(aCreate(), 1, { ...standing, taken: ["web-2"] }, settings)
     expect(refusal).toMatchObject({ code: "name_taken", detail: expect.stringContaining("web-2") })
+  })
+
+  it("is bounded in a minute", () => {
+    const slow = { ...settings, quota: Quota.parse({ creates_per_minute: 5 }) }
+    expect(refusedAdmission(aCreate(), 2, { ...standing, created: 3 }, slow)).toBeUndefined()
+    expect(refusedAdmission(aCreate({ start: false }), 3, { ...standing, created: 3 }, slow)?.detail).toContain(
+      "creates_per_minute is 5; 3 were",
+    )
   })
 
   it("is bounded for containers that do not run as well", () => {

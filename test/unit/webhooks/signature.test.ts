@@ -3,7 +3,7 @@ import { Webhook } from "standardwebhooks"
 import { describe, expect, it } from "vitest"
 import {
   makeKeys, shownPublicKey, shownSecret, signedHeaders, signerOf,
-} from "../../../../durable/tenant/webhooks/signature.ts" // prettier-ignore
+} from "../../../durable/tenant/webhooks/signature.ts" // prettier-ignore
 
 const ID = "evt_01kaz3v8q0f1x8t1m5y7c2d9e4"
 const BODY = JSON.stringify({ type: "webhook.test", timestamp: "2026-11-23T18:30:01.420Z", data: { text: "größer" } })
