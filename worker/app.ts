@@ -29,10 +29,12 @@ import { getContainer } from "./routes/get-container.ts"
 import { listContainers } from "./routes/list-containers.ts"
 import { listEvents } from "./routes/list-events.ts"
 import { cordonNode, drainNode, uncordonNode, updateNode } from "./routes/node-standing.ts"
+import { oauthOperations } from "./routes/oauth.ts"
 import { health, jwks } from "./routes/platform.ts"
 import { registryCredentialOperations } from "./routes/registry-credentials.ts"
 import { removeContainer } from "./routes/remove-container.ts"
 import { tokenOperations } from "./routes/tokens.ts"
+import { trustOperations } from "./routes/trusts.ts"
 import { updateContainer } from "./routes/update-container.ts"
 import { waitContainer } from "./routes/wait-container.ts"
 import { webhookOperations } from "./routes/webhooks.ts"
@@ -52,6 +54,8 @@ export const OPERATIONS: readonly Operation[] = [
   ...webhookOperations,
   ...registryCredentialOperations,
   ...tokenOperations,
+  ...trustOperations,
+  ...oauthOperations,
   readAudit,
   readOperatorAudit,
   createTenant,

@@ -1,10 +1,10 @@
-/** What an object is told of the caller. */
+/** What an object is told of the caller; or of another token that it handed in. */
 import type { Call, Caller } from "../durable/shared/rpc.ts"
-import type { AppContext } from "./env.ts"
+import type { AppContext, Principal } from "./env.ts"
 import type { Idempotency } from "./middleware/idempotency.ts"
 
-export function callerOf(c: AppContext): Caller {
-  const { subject, token, chain, scopes, details, expiresAtMs } = c.var.principal
+export function callerOf(c: AppContext, principal: Principal = c.var.principal): Caller {
+  const { subject, token, chain, scopes, details, expiresAtMs } = principal
   return {
     subject,
     token_id: token,

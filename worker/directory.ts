@@ -11,9 +11,10 @@ import { Labels } from "../schema/container.ts"
 import { AppError } from "../schema/errors.ts"
 import { CellId, NodeId, TenantId } from "../schema/ids.ts"
 import type { JoinTokenId } from "../schema/ids.ts"
-import { cells, idempotencyKeys, joinTokens, nodes, signingKeys, tenants } from "../schema/tables/directory.ts"
+import { cells, idempotencyKeys, joinTokens, nodes, tenants } from "../schema/tables/directory.ts"
 import { auditRecords } from "./directory-audit.ts"
 import { cellRecords } from "./directory-cells.ts"
+import { tokenRecords } from "./directory-tokens.ts"
 
 const DEFAULT_CELL = "default"
 
@@ -64,6 +65,7 @@ export function openDirectory(database: D1Database) {
 
   return {
     ...cellRecords(db),
+    ...tokenRecords(db),
     audit: auditRecords(db),
 
     /** @throws when D1 does not answer. */
@@ -205,20 +207,6 @@ export function openDirectory(database: D1Database) {
         .update(nodes)
         .set({ forgotten_at_ms: nowMs })
         .where(and(eq(nodes.id, id), isNull(nodes.forgotten_at_ms)))
-    },
-
-    /** Keys of which a token may still be valid. */
-    async signingKeys(nowMs: number): Promise<{ kid: string; x: string }[]> {
-      return db.select({ kid: signingKeys.kid, x: signingKeys.x }).from(signingKeys).where(gt(signingKeys.last_expiry_ms, nowMs))
-    },
-    async keepSigningKey(key: { kid: string; x: string; untilMs: number }): Promise<void> {
-      await db
-        .insert(signingKeys)
-        .values({ kid: key.kid, x: key.x, last_expiry_ms: key.untilMs })
-        .onConflictDoUpdate({
-          target: signingKeys.kid,
-          set: { last_expiry_ms: sql`max(${signingKeys.last_expiry_ms}, excluded.last_expiry_ms)` },
-        })
     },
 
     /** Claims the key for a call that begins now. `undefined`: claimed; else who has it. Rows older than `oldestMs` go. */

@@ -2,12 +2,15 @@
 import type { Context } from "hono"
 import type { Clock, Env, Ids, Peers } from "../durable/shared/ports.ts"
 import { type Sealer, sealerFor } from "../durable/shared/sealing.ts"
+import { parseRanges, refusedDestination } from "../durable/tenant/webhooks/destination.ts"
 import { formatId, ID_RANDOM_BYTES } from "../schema/ids.ts"
 import type { RequestId } from "../schema/ids.ts"
 import type { Directory } from "./directory.ts"
 import { openDirectory } from "./directory.ts"
 import type { Keyring } from "./keyring.ts"
 import { openKeyring } from "./keyring.ts"
+import type { Issuers, Outbound } from "./issuers.ts"
+import { openIssuers } from "./issuers.ts"
 import type { VerifiedAccess } from "./tokens.ts"
 
 /** Who calls, as its token proved. Without a tenant it is an operator. */
@@ -22,6 +25,8 @@ export interface Services {
   readonly keyring: Keyring
   /** Of answers that are stored to be given again: some hold a token, and the directory must not be a place to read tokens from. */
   readonly sealer: Sealer
+  readonly outbound: Outbound
+  readonly issuers: Issuers
 }
 
 export interface AppEnv {
@@ -44,6 +49,12 @@ const peersOf = (env: Env): Peers => ({
   node: (id) => byName(env.NODE, id) as unknown as ReturnType<Peers["node"]>,
 })
 
+function outboundOf(env: Env): Outbound {
+  const allowed = parseRanges(env.WEBHOOK_ALLOW ?? "")
+  const network = env.WEBHOOK_NETWORK ?? { fetch: (url, init) => fetch(url, init) }
+  return { refused: (url) => refusedDestination(url, allowed), fetch: (url, init) => network.fetch(url, init) }
+}
+
 const opened = new WeakMap<Env, Services>()
 
 /** The real services over these bindings. */
@@ -51,6 +62,7 @@ export function servicesOf(env: Env): Services {
   const known = opened.get(env)
   if (known) return known
   const directory = openDirectory(env.DIRECTORY)
+  const outbound = outboundOf(env)
   const services = {
     clock: systemClock,
     ids: systemIds,
@@ -58,6 +70,8 @@ export function servicesOf(env: Env): Services {
     directory,
     keyring: openKeyring(env, directory, systemClock),
     sealer: sealerFor(env.SECRETS_KEY, "stored answers"),
+    outbound,
+    issuers: openIssuers(outbound, systemClock),
   }
   opened.set(env, services)
   return services

@@ -3,7 +3,7 @@ import type { z } from "zod"
 import type { Cell, Container, Event, NodeView, Tenant } from "../schema/api.ts"
 import type { AuditEntry } from "../schema/audit.ts"
 import type { Isolation } from "../schema/isolation.ts"
-import type { Token } from "../schema/tokens.ts"
+import type { Token, Trust } from "../schema/tokens.ts"
 import type { RegistryCredential } from "../schema/registry-credentials.ts"
 import type { Delivery, Webhook } from "../schema/webhooks.ts"
 
@@ -206,6 +206,23 @@ export const node: z.input<typeof NodeView> = {
     disk_bytes: 1_073_741_824,
     devices: ["nvidia.com/gpu=0"],
   },
+}
+
+export const TRUST_ID = "tru_01kaz3v8q0f1x8t1m5y7c2d9e4"
+
+export const trust: z.input<typeof Trust> = {
+  id: TRUST_ID,
+  name: "deploy",
+  issuer: "https://token.actions.githubusercontent.com",
+  audience: "https://berth.example",
+  conditions: [
+    { claim: "repository", equals: ["acme/app"] },
+    { claim: "ref", equals: ["refs/heads/main"] },
+  ],
+  scopes: ["containers:read", "containers:create"],
+  authorization_details: [{ type: "container", name_prefix: "web-" }],
+  max_lifetime_seconds: 900,
+  created_at: "2026-11-23T18:30:00.000Z",
 }
 
 export const token: z.input<typeof Token> = {

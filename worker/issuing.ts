@@ -6,6 +6,7 @@ import type { MintedToken, TenantScope } from "../schema/tokens.ts"
 import { MAX_CHAIN, TENANT_SCOPES } from "../schema/tokens.ts"
 import type { AppContext, Principal } from "./env.ts"
 import type { Refused, Worth } from "./narrowing.ts"
+import type { Act } from "./tokens.ts"
 
 export interface Issue {
   readonly id: TokenId
@@ -15,18 +16,19 @@ export interface Issue {
   readonly name: string
   readonly worth: Worth
   readonly chain: readonly (TokenId | TrustId)[]
+  readonly act?: Act | null
 }
 
 /** `caller` null: an operator, or somebody with a token of another issuer. @throws AppError `quota_exceeded`, `unauthenticated`. */
 export async function issue(
   c: AppContext,
   caller: Caller | null,
-  { id, tenant, subject, name, worth, chain }: Issue,
+  { id, tenant, subject, name, worth, chain, act }: Issue,
 ): Promise<MintedToken> {
   const { clock, keyring, peers } = c.var.services
   const { scopes, details, expiresAtMs } = worth
   await peers.tenant(tenant).addToken(caller, { id, name, scopes, details, chain, expires_at_ms: expiresAtMs })
-  const claims = { subject, tenant, token: id, chain, scopes, details, issuedAtMs: clock.now(), expiresAtMs }
+  const claims = { subject, tenant, token: id, chain, scopes, details, act, issuedAtMs: clock.now(), expiresAtMs }
   return {
     id,
     access_token: await keyring.sign(claims),

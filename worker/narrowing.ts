@@ -112,8 +112,8 @@ function parts(selector: string): ImageParts {
   const [repository, digest] = selector.split("@")
   return { repository, digest }
 }
+const differ = (x: string | undefined, y: string | undefined) => x !== undefined && y !== undefined && x !== y
 function meetImage(a: ImageParts, b: ImageParts): string | undefined {
-  const differ = (x: string | undefined, y: string | undefined) => x !== undefined && y !== undefined && x !== y
   if (differ(a.repository, b.repository) || differ(a.digest, b.digest)) return undefined
   return [a.repository ?? b.repository, a.digest ?? b.digest].filter((part) => part !== undefined).join("@")
 }

@@ -11,6 +11,7 @@ import type { AppEnv } from "./env.ts"
 import { PROBLEM_MEDIA, problemType } from "./errors.ts"
 import { IDEMPOTENCY_HEADER } from "./middleware/idempotency.ts"
 import { APPLIED_HEADER, PREFER_HEADER } from "./middleware/prefer.ts"
+import { OAUTH_STATUSES, OAuthProblem } from "./oauth.ts"
 import type { Operation } from "./operation.ts"
 import { isScope, TAGS } from "./operation.ts"
 import { webhookMessages } from "./webhook-messages.ts"
@@ -45,6 +46,8 @@ const HoldHeader = IdempotencyHeader.extend({
 
 /** Every code that the operation can answer with, in the order of schema/errors.ts. */
 export function errorCodes(operation: Operation): ErrorCode[] {
+  // Those of OAuth are in oauth.ts; what refuses an operator's token is in front of it.
+  if (operation.protocol === "oauth") return isScope(operation.access) ? ["unauthenticated", "token_expired", "forbidden"] : []
   const codes = new Set<ErrorCode>([...operation.errors, "bad_request", "invalid_field", "internal", "unavailable"])
   if (isScope(operation.access) || operation.access === "node-assertion") codes.add("unauthenticated").add("token_expired")
   if (isScope(operation.access)) codes.add("forbidden")
@@ -57,7 +60,7 @@ export function errorCodes(operation: Operation): ErrorCode[] {
 
 export function describe(operation: Operation): RouteConfig {
   const { answer, example } = operation
-  const mutating = operation.method !== "get"
+  const mutating = operation.method !== "get" && operation.protocol !== "oauth"
   const body = operation.body as z.ZodType | undefined
   return {
     operationId: operation.id,
@@ -68,6 +71,7 @@ export function describe(operation: Operation): RouteConfig {
     description: operation.description,
     security: securityOf(operation),
     "x-berth-access": operation.access,
+    ...(operation.protocol && { "x-berth-protocol": operation.protocol }),
     "x-berth-errors": errorCodes(operation),
     "x-codeSamples": [{ lang: "shell", label: "curl", source: curl(operation) }],
     request: {
@@ -78,7 +82,7 @@ export function describe(operation: Operation): RouteConfig {
         body: {
           required: !operation.bodyOptional,
           content: Object.fromEntries(
-            ["application/json", ...(operation.bodyMedia ?? [])].map((media) => [
+            mediaOf(operation).map((media) => [
               media,
               { schema: body, ...(example.body !== undefined && { example: example.body }) },
             ]),
@@ -94,8 +98,24 @@ export function describe(operation: Operation): RouteConfig {
       },
       ...(answer.other && { [answer.other.status]: otherOf(answer.other) }),
       ...problems(operation),
+      ...(operation.protocol === "oauth" && oauthProblems(operation)),
     },
   } as RouteConfig
+}
+
+const FORM_MEDIA = "application/x-www-form-urlencoded"
+const mediaOf = ({ protocol, bodyMedia = [] }: Operation) =>
+  protocol === "oauth" ? [FORM_MEDIA] : ["application/json", ...bodyMedia]
+
+function oauthProblems({ access }: Operation): Record<number, object> {
+  const example = { error: "invalid_request", error_description: "The token has expired; get a new one." }
+  const response = {
+    description: "What is wrong, as RFC 6749 says it (section 5.2).",
+    content: { "application/json": { schema: OAuthProblem, example } },
+  }
+  return Object.fromEntries(
+    OAUTH_STATUSES.filter((status) => status !== 401 || !isScope(access)).map((status) => [status, response]),
+  )
 }
 
 function securityOf({ access }: Operation): Record<string, string[]>[] {
@@ -103,11 +123,11 @@ function securityOf({ access }: Operation): Record<string, string[]>[] {
   return access === "node-assertion" ? [{ nodeAssertion: [] }] : []
 }
 
-const headersOf = ({ answer, method, mayHold }: Operation) => {
+const headersOf = ({ answer, method, mayHold, protocol }: Operation) => {
   const said = {
     ...answer.headers,
     ...(mayHold && { [APPLIED_HEADER]: "`wait=N` when the answer was held as you preferred, with the N that counted." }),
-    ...(method !== "get" && { "Idempotency-Replayed": "true when this is an earlier answer again." }),
+    ...(method !== "get" && protocol !== "oauth" && { "Idempotency-Replayed": "true when this is an earlier answer again." }),
   }
   const headers = { "X-Request-Id": "This request's id.", ...said }
   return Object.fromEntries(
@@ -166,7 +186,7 @@ function exampleOf(code: ErrorCode = "internal"): object {
 }
 
 /** A line to try; `$BERTH_URL` and the tokens are what `.berth/env` sets. */
-function curl({ method, path, access, example, body, answer }: Operation): string {
+function curl({ method, path, access, example, body, answer, protocol }: Operation): string {
   const address = path.replaceAll(/\{(\w+)\}/g, (_, name: string) => example.params?.[name] ?? name)
   const url = `"$BERTH_URL${address}${example.query ? `?${example.query}` : ""}"`
   const token = access === OPERATOR_SCOPE ? "$BERTH_OPERATOR_TOKEN" : access === "node-assertion" ? "$ASSERTION" : "$BERTH_TOKEN"
@@ -176,7 +196,9 @@ function curl({ method, path, access, example, body, answer }: Operation): strin
     ...(access === "node-assertion" ? ["-H 'Upgrade: websocket' -H 'Connection: Upgrade'"] : []),
     ...(body === undefined || example.body === undefined
       ? []
-      : ["-H 'Content-Type: application/json'", `-d '${JSON.stringify(example.body, null, 2)}'`]),
+      : protocol === "oauth"
+        ? Object.entries(example.body).map(([name, value]) => `-d ${name}='${value}'`)
+        : ["-H 'Content-Type: application/json'", `-d '${JSON.stringify(example.body, null, 2)}'`]),
   ]
   return lines.join(" \\\n  ")
 }

@@ -77,6 +77,8 @@ export interface Operation<P = unknown, Q = unknown, B = unknown, A = unknown> {
   readonly bodyMedia?: readonly string[]
   /** The caller may ask with `Prefer: wait=N` that the answer wait for the container to settle. */
   readonly mayHold?: boolean
+  /** `oauth`: it takes a form and answers and refuses as OAuth's RFCs say (oauth.ts). */
+  readonly protocol?: "oauth"
   /** Who remembers its `Idempotency-Key`s. Default: the TenantObject those of containers, the directory those of operators. */
   readonly idempotency?: "directory"
   /**
@@ -117,6 +119,7 @@ export const operation = <
 
 /** Reads and checks the request, all that is wrong with it at once, then does the operation. */
 export async function run(op: Operation, c: AppContext): Promise<Response> {
+  if (op.protocol === "oauth") return send(c, await op.handle(c, AS_A_FORM))
   const body = await readBody(c.req.raw, op.body === undefined ? "none" : op.bodyOptional ? "optional" : "required", op.bodyMedia)
   const idempotency = op.method === "get" ? null : await readIdempotency(c, body.text)
   const valid = validate(op, { params: c.req.param(), query: c.req.queries(), body: body.json })
@@ -139,6 +142,15 @@ function targetOf(params: unknown): string | null {
   const named = typeof params === "object" && params !== null ? Object.values(params).map(String) : []
   return named.length === 0 ? null : named.join("/")
 }
+
+/** Of an operation that reads its form itself. */
+const AS_A_FORM = {
+  params: undefined,
+  query: undefined,
+  body: undefined,
+  idempotency: null,
+  hold: holdOf(undefined),
+} as unknown as Input<unknown, unknown, unknown>
 
 function storable(reply: Reply<unknown> | Response): StoredAnswer {
   if (reply instanceof Response) throw new Error("a call whose answer the directory keeps must answer with a value")

@@ -43,6 +43,18 @@ export async function importPublicKey(x: string): Promise<CryptoKey> {
   return key
 }
 
+/** Who acts for the subject, the latest first (RFC 8693, section 4.1). */
+export interface Act {
+  readonly sub: string
+  readonly act?: Act | undefined
+}
+const Act: z.ZodType<Act> = z.object({
+  sub: z.string(),
+  get act() {
+    return Act.optional()
+  },
+})
+
 export interface AccessClaims {
   readonly issuer: string
   readonly subject: string
@@ -53,19 +65,21 @@ export interface AccessClaims {
   readonly chain?: readonly (TokenId | TrustId)[]
   readonly scopes: readonly string[]
   readonly details?: AuthorizationDetails | null
+  readonly act?: Act | null
   readonly issuedAtMs: number
   readonly expiresAtMs: number
 }
 
 export async function signAccessToken(key: PrivateJwk, claims: AccessClaims): Promise<string> {
   const { kid, ...jwk } = key
-  const { subject, tenant, chain = [], scopes, details } = claims
+  const { subject, tenant, chain = [], scopes, details, act } = claims
   const ours = {
     client_id: subject,
     scope: scopes.join(" "),
     ...(tenant && { ten: tenant }),
     ...(chain.length > 0 && { chain }),
     ...(details && { authorization_details: details }),
+    ...(act && { act }),
   }
   return new SignJWT(ours)
     .setProtectedHeader({ alg: ALGORITHM, typ: ACCESS_TOKEN_TYP, kid })
@@ -97,6 +111,7 @@ const OurClaims = z.object({
     .default([]),
   scope: z.string(),
   authorization_details: AuthorizationDetails.optional(),
+  act: Act.optional(),
   exp: z.number(),
 })
 
@@ -107,6 +122,7 @@ export interface VerifiedAccess {
   readonly chain: readonly (TokenId | TrustId)[]
   readonly scopes: ReadonlySet<string>
   readonly details: AuthorizationDetails | null
+  readonly act: Act | null
   readonly expiresAtMs: number
 }
 
@@ -116,10 +132,10 @@ export async function verifyAccessToken(token: string, issuer: string, keys: Key
   const ours = OurClaims.safeParse(claims)
   if (!ours.success)
     throw new AppError("unauthenticated", `The token's ${ours.error.issues[0]?.path.join(".")} claim is not valid.`)
-  const { sub, ten, jti, chain, scope, authorization_details, exp } = ours.data
+  const { sub, ten, jti, chain, scope, authorization_details, act = null, exp } = ours.data
   const scopes = new Set(scope.split(" ").filter((word) => word !== ""))
   const details = authorization_details ?? null
-  return { subject: sub, tenant: ten ?? null, token: jti, chain, scopes, details, expiresAtMs: exp * 1000 }
+  return { subject: sub, tenant: ten ?? null, token: jti, chain, scopes, details, act, expiresAtMs: exp * 1000 }
 }
 
 const AssertionClaims = z.object({ iss: NodeId, sub: NodeId, jti: z.string().min(1).max(128), exp: z.number() })

@@ -42,18 +42,23 @@ export class Tokens {
 
   /** @throws AppError `unauthenticated` when the caller's token, or one that it comes from, was revoked. */
   enter(caller: Caller): void {
-    this.stay(caller)
+    if (!this.stands(caller)) throw revoked()
     this.#note(caller.token_id)
   }
 
   /** The same for who came in before: a stream must not outlive its reader's token. */
-  stay({ token_id, token_chain, expires_at_ms }: Caller): void {
-    if (this.#revoked.size > 0 && (this.#revoked.has(token_id) || token_chain.some((id) => this.#revoked.has(id))))
-      throw new AppError("unauthenticated", "The token was revoked, or one that it was made from.")
-    if (expires_at_ms <= this.#clock.now()) throw new AppError("token_expired", "The token has expired; get a new one.")
+  stay(caller: Caller): void {
+    if (!this.stands(caller)) throw revoked()
+    if (caller.expires_at_ms <= this.#clock.now()) throw new AppError("token_expired", "The token has expired; get a new one.")
+  }
+
+  stands({ token_id, token_chain }: Caller): boolean {
+    return !this.#anyRevoked([token_id, ...token_chain])
   }
 
   add({ id, name, scopes, details, chain, expires_at_ms }: IssuedToken): void {
+    // Of a trust that is being ended at this moment.
+    if (this.#anyRevoked(chain)) throw revoked()
     const now = this.#clock.now()
     this.#store.collect(now - EXPIRED_RETENTION_MS, now, SWEEP)
     if (this.#store.byId(id) === undefined && this.#store.count(now) >= MAX_LIVE_TOKENS)
@@ -95,6 +100,10 @@ export class Tokens {
     this.#revoke(id, untilMs)
   }
 
+  #anyRevoked(ids: readonly (TokenId | TrustId)[]): boolean {
+    return this.#revoked.size > 0 && ids.some((id) => this.#revoked.has(id))
+  }
+
   #revoke(id: TokenId | TrustId, untilMs: number): void {
     this.#store.revoke(id, untilMs, this.#clock.now())
     this.#revoked.add(id)
@@ -109,12 +118,12 @@ export class Tokens {
   }
 
   #view(row: TokenRow): Token {
-    const revoked = this.#revoked.has(row.id) || row.chain.some((id) => this.#revoked.has(id))
+    const gone = row.revoked_at_ms !== null || this.#anyRevoked([row.id, ...row.chain])
     const expired = row.expires_at_ms <= this.#clock.now()
     return {
       id: row.id,
       name: row.name,
-      status: revoked || row.revoked_at_ms !== null ? "revoked" : expired ? "expired" : "active",
+      status: gone ? "revoked" : expired ? "expired" : "active",
       scopes: row.scopes,
       authorization_details: row.details,
       parent: row.chain[0] ?? null,
@@ -139,5 +148,6 @@ export class Tokens {
   }
 }
 
+const revoked = () => new AppError("unauthenticated", "The token was revoked, or one that it was made from.")
 const isAdmin = ({ scopes }: Caller) => scopes.includes(ADMIN)
 const iso = (ms: number) => new Date(ms).toISOString()

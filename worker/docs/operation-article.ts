@@ -31,7 +31,7 @@ export const prose = (text: string): Html[] =>
 export const block = (text: string): Html => html`<pre tabindex="0"><code>${text}</code></pre>`
 
 export function operationArticle(method: string, path: string, operation: DocumentedOperation, schemas: Schemas): Html {
-  const body = operation.requestBody?.content["application/json"]?.schema
+  const body = Object.values(operation.requestBody?.content ?? {})[0]?.schema
   return html`<article id="${operation.operationId}">
     <h3>${operation.summary} <span class="chip">${accessText(operation["x-berth-access"])}</span></h3>
     <p class="address"><span class="method ${method}">${method}</span> ${path}</p>

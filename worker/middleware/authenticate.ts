@@ -3,6 +3,7 @@ import { createMiddleware } from "hono/factory"
 import type { Scope } from "../../schema/api.ts"
 import { OPERATOR_SCOPE } from "../../schema/api.ts"
 import { AppError } from "../../schema/errors.ts"
+import { NARROWABLE } from "../../schema/tokens.ts"
 import { denied } from "../audit.ts"
 import type { AppContext, AppEnv, Principal } from "../env.ts"
 import { MissingToken, Refusal } from "../errors.ts"
@@ -20,6 +21,7 @@ export const authenticate = (scope: Scope) =>
     c.set("principal", principal)
     try {
       authorize(principal, scope)
+      if (scope === OPERATOR_SCOPE) await refuseRevoked(c, principal)
     } catch (error) {
       await denied(c, error)
       throw error
@@ -27,12 +29,20 @@ export const authenticate = (scope: Scope) =>
     await next()
   })
 
+/** Of a tenant's token its TenantObject knows; operators call seldom enough to ask the directory every time. */
+async function refuseRevoked(c: AppContext, { token, chain }: Principal): Promise<void> {
+  if (await c.var.services.directory.anyRevoked([token, ...chain]))
+    throw new AppError("unauthenticated", "The token was revoked, or one that it was made from.")
+}
+
 /** Operators' calls need a token of no tenant, tenants' calls one of a tenant: neither can stand in for the other. */
 function authorize(principal: Principal, scope: Scope): void {
   if (!principal.scopes.has(scope))
     throw new Refusal("forbidden", `This call needs the scope ${scope}.`, {
       "www-authenticate": `Bearer realm="berth", error="insufficient_scope", scope="${scope}"`,
     })
+  if (principal.details !== null && !NARROWABLE.has(scope))
+    throw new AppError("forbidden", "This is about more than containers, and the token is for some containers alone.")
   if (scope === OPERATOR_SCOPE && principal.tenant !== null) throw new AppError("forbidden", "A tenant's token cannot do this.")
   if (scope !== OPERATOR_SCOPE && principal.tenant === null)
     throw new AppError("forbidden", "This call needs a tenant's token; mint one with POST /v1/admin/tenants/{id}/tokens.")
