@@ -4,7 +4,7 @@
  * `AppError`, whose own properties survive the crossing (`asAppError` restores it).
  */
 import type {
-  BatchAnswer, Container, DryRun, Event, NodeView, OperatorDryRun, Page, Policy, Quota, Refused, Room, Weights,
+  BatchAnswer, Container, DryRun, Event, NodeView, OperatorDryRun, Page, Policy, Quota, QuotaUse, Refused, Room, Weights,
 } from "../../schema/api.ts" // prettier-ignore
 import type { AuditEntry } from "../../schema/audit.ts"
 import type {
@@ -150,6 +150,8 @@ export interface TenantRpc {
 
   /** Refuses a caller whose token was revoked. For calls that are answered without the caller's coming here otherwise. */
   admit(caller: Caller): Promise<void>
+  /** What the tenant may have, and has. */
+  quota(caller: Caller): Promise<QuotaUse>
   /** Writes a call into the audit log whose change is not one transaction of this object, or that was denied before it came here. */
   record(caller: Caller, target: string | null, result: string): Promise<void>
   /** The audit log after an entry, oldest first, and its last entry. */
