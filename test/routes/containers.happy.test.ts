@@ -294,6 +294,29 @@ describe("events", () => {
     expect(rest.items.map((item) => Event.parse(item).type)).toEqual(["container.running"])
   })
 
+  it("come as CloudEvents when those are accepted, a page as a batch with a link to the next, and as a stream", async () => {
+    const { id } = await aRunningContainer({ name: "clouded" })
+    const accept = { accept: "application/cloudevents+json" }
+    const response = await get("/v1/events?container=clouded&limit=1", accept)
+    expect(response.headers.get("content-type")).toBe("application/cloudevents-batch+json")
+    const [created] = await response.json<Record<string, unknown>[]>()
+    expect(created).toMatchObject({
+      specversion: "1.0",
+      type: "container.created",
+      subject: id,
+      datacontenttype: "application/json",
+    })
+    expect(created?.id).toMatch(/^evt_/)
+    expect(created?.source).toMatch(/\/tenants\/ten_/)
+    // Attribute names are lower-case letters and digits (CloudEvents 1.0.2, "Naming conventions").
+    expect(Object.keys(created ?? {}).filter((name) => !/^[a-z0-9]+$/.test(name))).toEqual([])
+    const next = /^<(\/v1\/events\?[^>]+)>; rel="next"$/.exec(response.headers.get("link") ?? "")?.[1] ?? ""
+    const [second] = await (await get(next, accept)).json<{ type: string }[]>()
+    expect(second?.type).toBe("container.scheduling")
+    const streamed = await readUntil(await get(`/v1/events?container=${id}&follow=true`, accept), "container.running")
+    expect(JSON.parse(/^data: (.*)$/m.exec(streamed)?.[1] ?? "")).toEqual(created)
+  })
+
   it("come as a stream, from the last one that was seen", async () => {
     const { id } = await aCreatedContainer(tenant.token, { name: "streamed" })
     const response = await get("/v1/events?container=streamed", { accept: "text/event-stream" })
