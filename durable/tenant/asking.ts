@@ -25,6 +25,9 @@ export const askOf = (spec: ContainerSpec, { tenant_id, policy }: TenantConfig):
   placement: spec.placement,
 })
 
+/** A cell counts a label's values on its own nodes alone, so the runs of a group that is spread by one stay in one cell. */
+export const countsByLabel = ({ placement: { spread } }: ContainerSpec): boolean => spread !== undefined && spread.by !== "node"
+
 /** A run on its way through the cells. */
 interface Asker {
   readonly id: RunId
@@ -106,11 +109,9 @@ export class Asking {
     byCell.set(cell, [...(byCell.get(cell) ?? []), asker])
   }
 
-  /** A cell counts a label's values on its own nodes alone, so the runs of a group that is spread by one stay in one cell. */
   #home({ id, spec }: Asker): CellId | undefined {
-    const { group, spread } = spec.placement
-    if (group === undefined || spread === undefined || spread.by === "node") return undefined
-    return this.#ports.store.cellOfGroup(group, id)
+    const { group } = spec.placement
+    return group !== undefined && countsByLabel(spec) ? this.#ports.store.cellOfGroup(group, id) : undefined
   }
 
   async #ask(cell: CellId, askers: readonly Asker[]): Promise<Answered> {

@@ -24,6 +24,8 @@ export function twoOf(cells: readonly CellId[], random: number): CellId[] {
   return [first, second].flatMap((at) => cells[at] ?? [])
 }
 
+const better = ([a, b]: readonly CellId[], [ofA = -1, ofB = -1]: readonly number[]) => (ofB > ofA ? b : a)
+
 export class Cells {
   readonly #peers: Peers
   readonly #clock: Clock
@@ -40,13 +42,25 @@ export class Cells {
   async choose(cells: readonly CellId[]): Promise<CellId | undefined> {
     const two = twoOf(cells, this.#random())
     if (two.length < 2) return two[0]
-    const shares = await Promise.all(two.map((cell) => this.#shareOf(cell)))
-    return (shares[1] ?? -1) > (shares[0] ?? -1) ? two[1] : two[0]
+    return better(two, await Promise.all(two.map((cell) => this.#shareOf(cell))))
+  }
+
+  /** The same from memory; undefined as well when that would not do. */
+  chooseNow(cells: readonly CellId[]): CellId | undefined {
+    const two = twoOf(cells, this.#random())
+    if (two.length < 2) return two[0]
+    const shares = two.flatMap((cell) => this.#fresh(cell) ?? [])
+    return shares.length < two.length ? undefined : better(two, shares)
+  }
+
+  #fresh(cell: CellId): number | undefined {
+    const known = this.#known.get(cell)
+    return known && known.untilMs > this.#clock.now() ? known.share : undefined
   }
 
   async #shareOf(cell: CellId): Promise<number> {
-    const known = this.#known.get(cell)
-    if (known && known.untilMs > this.#clock.now()) return known.share
+    const fresh = this.#fresh(cell)
+    if (fresh !== undefined) return fresh
     const share = await this.#peers
       .cell(cell)
       .room()

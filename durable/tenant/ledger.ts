@@ -3,6 +3,7 @@
  * the events of it, all in one transaction. What must follow (waking who waits, carrying the outbox, setting the alarm) is
  * told to the owner after the commit, once for a batch.
  */
+import type { ContainerSpec } from "../../schema/container.ts"
 import type { CellId, ContainerId, RunId } from "../../schema/ids.ts"
 import type { Clock, Ids } from "../shared/ports.ts"
 import type { Changed } from "./placing.ts"
@@ -22,8 +23,8 @@ export interface Committed {
 
 export interface LedgerPorts {
   committed(committed: Committed): void
-  /** Null while there is a choice, or none. */
-  cellOfNewRuns(): CellId | null
+  /** The cell that a new run is to ask first; null when that takes a look at the cells, or there is none. */
+  cellOfNewRuns(spec: ContainerSpec): CellId | null
 }
 
 export type Mutation = (group: Group, now: number) => Changed
@@ -33,7 +34,7 @@ export class Ledger {
   readonly #clock: Clock
   readonly #ids: Ids
   readonly #committed: (committed: Committed) => void
-  readonly #cellOfNewRuns: () => CellId | null
+  readonly #cellOfNewRuns: LedgerPorts["cellOfNewRuns"]
   #batch: { containers: Set<ContainerId>; due: RunRow[]; wakes: number[] } | null = null
 
   constructor(store: TenantStore, clock: Clock, ids: Ids, ports: LedgerPorts) {
@@ -95,7 +96,11 @@ export class Ledger {
   }
 
   #settle(before: Group | null, { group, events }: Changed): Settled {
-    const making = { now: this.#clock.now(), newRunId: () => this.#ids.make("run"), cell: this.#cellOfNewRuns() }
+    const making = {
+      now: this.#clock.now(),
+      newRunId: () => this.#ids.make("run"),
+      cell: this.#cellOfNewRuns(group.container.spec),
+    }
     return settle(before, group, making, events)
   }
 

@@ -4,7 +4,7 @@ import { AppError } from "../../schema/errors.ts"
 import { type ContainerId, isId, type NodeId, type RunId } from "../../schema/ids.ts"
 import type { Caller, ContainerListRequest, TenantConfig, WaitRequest } from "../shared/rpc.ts"
 import { pageOf, sees } from "./caller.ts"
-import type { Group } from "./group.ts"
+import { type Group, latestRun } from "./group.ts"
 import type { ContainerRow, RunRow } from "./rows.ts"
 import type { TenantStore } from "./store.ts"
 import { containerView } from "./view.ts"
@@ -80,8 +80,12 @@ export class Reading {
   }
 
   locate(caller: Caller, ref: string, run: RunId | null): { node_id: NodeId; run_ids: RunId[] } {
-    const { runs } = this.group(this.resolve(caller, ref).id)
-    const wanted = run === null ? runs.findLast((one) => one.node_id !== null) : runs.find((one) => one.id === run)
+    const group = this.group(this.resolve(caller, ref).id)
+    const { runs } = group
+    // A successor that does not run yet has nothing to show.
+    const latest = latestRun(group)
+    const shown = latest?.node_id ? latest : runs.findLast((one) => one.node_id !== null)
+    const wanted = run === null ? shown : runs.find((one) => one.id === run)
     if (run !== null && wanted === undefined)
       throw new AppError("not_found", `The container has no run ${run}, or it is kept no longer.`)
     if (!wanted || wanted.node_id === null)
