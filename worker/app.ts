@@ -9,6 +9,7 @@ import type { AppEnv, Services } from "./env.ts"
 import { servicesOf } from "./env.ts"
 import { Refusal, respondError } from "./errors.ts"
 import { authenticate } from "./middleware/authenticate.ts"
+import { limitRate } from "./middleware/limit-rate.ts"
 import { requestContext } from "./middleware/request-context.ts"
 import { apiDocument, describe } from "./openapi.ts"
 import type { Operation } from "./operation.ts"
@@ -31,6 +32,7 @@ import { listEvents } from "./routes/list-events.ts"
 import { cordonNode, drainNode, uncordonNode, updateNode } from "./routes/node-standing.ts"
 import { oauthOperations } from "./routes/oauth.ts"
 import { health, jwks } from "./routes/platform.ts"
+import { readQuota } from "./routes/quota.ts"
 import { registryCredentialOperations } from "./routes/registry-credentials.ts"
 import { removeContainer } from "./routes/remove-container.ts"
 import { tokenOperations } from "./routes/tokens.ts"
@@ -56,6 +58,7 @@ export const OPERATIONS: readonly Operation[] = [
   ...tokenOperations,
   ...trustOperations,
   ...oauthOperations,
+  readQuota,
   readAudit,
   readOperatorAudit,
   createTenant,
@@ -112,7 +115,7 @@ function register(app: OpenAPIHono<AppEnv>, operation: Operation): void {
     c.set("operation", operation.id)
     await next()
   }
-  const guards = isScope(operation.access) ? [authenticate(operation.access)] : []
+  const guards = isScope(operation.access) ? [authenticate(operation.access), limitRate] : []
   app.openAPIRegistry.registerPath(describe(operation))
   app.on([operation.method.toUpperCase()], [path], named, ...guards, (c) => run(operation, c))
 }

@@ -9,6 +9,7 @@ import type { Directory } from "./directory.ts"
 import { openDirectory } from "./directory.ts"
 import type { Keyring } from "./keyring.ts"
 import { openKeyring } from "./keyring.ts"
+import { RateLimiter } from "./rate-limit.ts"
 import type { Issuers, Outbound } from "./issuers.ts"
 import { openIssuers } from "./issuers.ts"
 import type { VerifiedAccess } from "./tokens.ts"
@@ -23,6 +24,7 @@ export interface Services {
   readonly peers: Peers
   readonly directory: Directory
   readonly keyring: Keyring
+  readonly rateLimiter: RateLimiter
   /** Of answers that are stored to be given again: some hold a token, and the directory must not be a place to read tokens from. */
   readonly sealer: Sealer
   readonly outbound: Outbound
@@ -35,6 +37,9 @@ export interface AppEnv {
   Variables: { requestId: RequestId; operation: string; services: Services; principal: Principal; offered: ReadonlySet<string> }
 }
 export type AppContext = Context<AppEnv>
+
+/** Far above what one pipeline needs, and below what would starve others of an isolate. */
+const DEFAULT_RATE_PER_MINUTE = 120_000
 
 const systemClock: Clock = { now: () => Date.now() }
 const systemIds: Ids = {
@@ -69,6 +74,7 @@ export function servicesOf(env: Env): Services {
     peers: peersOf(env),
     directory,
     keyring: openKeyring(env, directory, systemClock),
+    rateLimiter: new RateLimiter(Number(env.RATE_LIMIT_PER_MINUTE ?? DEFAULT_RATE_PER_MINUTE)),
     sealer: sealerFor(env.SECRETS_KEY, "stored answers"),
     outbound,
     issuers: openIssuers(outbound, systemClock),

@@ -1,6 +1,6 @@
 /** Things as the API's description shows them. They are checked against their schemas, as everything in it is. */
 import type { z } from "zod"
-import type { Cell, Container, Event, NodeView, Tenant } from "../schema/api.ts"
+import type { Cell, Container, Event, NodeView, QuotaUse, Tenant } from "../schema/api.ts"
 import type { AuditEntry } from "../schema/audit.ts"
 import type { Isolation } from "../schema/isolation.ts"
 import type { Token, Trust } from "../schema/tokens.ts"
@@ -141,10 +141,32 @@ export const registryCredential: z.input<typeof RegistryCredential> = {
   last_used_at: null,
 }
 
+const QUOTA = {
+  containers: 1000,
+  cpus: 1000,
+  memory_bytes: 1_099_511_627_776,
+  disk_bytes: 109_951_162_777_600,
+  accelerators: { "nvidia.com/gpu": 8, "*": 0 },
+  creates_per_minute: 60_000,
+  events: 5_000_000,
+}
+export const quotaUse: z.input<typeof QuotaUse> = {
+  quota: QUOTA,
+  used: {
+    containers: 3,
+    cpus: 1.5,
+    memory_bytes: 805_306_368,
+    disk_bytes: 3_221_225_472,
+    accelerators: { "nvidia.com/gpu": 1 },
+    creates_in_last_minute: 2,
+    events: 1207,
+  },
+}
+
 export const tenant: z.input<typeof Tenant> = {
   id: TENANT_ID,
   name: "acme",
-  quota: { containers: 1000, cpus: 1000, memory_bytes: 1_099_511_627_776 },
+  quota: QUOTA,
   policy: { capabilities: "default", on_deviation: "stop", vulnerable_nodes: "allow" },
   created_at: "2026-11-23T18:29:00.000Z",
 }

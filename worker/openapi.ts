@@ -50,7 +50,7 @@ export function errorCodes(operation: Operation): ErrorCode[] {
   if (operation.protocol === "oauth") return isScope(operation.access) ? ["unauthenticated", "token_expired", "forbidden"] : []
   const codes = new Set<ErrorCode>([...operation.errors, "bad_request", "invalid_field", "internal", "unavailable"])
   if (isScope(operation.access) || operation.access === "node-assertion") codes.add("unauthenticated").add("token_expired")
-  if (isScope(operation.access)) codes.add("forbidden")
+  if (isScope(operation.access)) codes.add("forbidden").add("rate_limited")
   // A tenant's token may outlive its tenant.
   if (isScope(operation.access) && operation.access !== OPERATOR_SCOPE) codes.add("not_found")
   if (operation.method !== "get") codes.add("idempotency_in_progress").add("idempotency_mismatch").add("body_too_large")
@@ -123,13 +123,17 @@ function securityOf({ access }: Operation): Record<string, string[]>[] {
   return access === "node-assertion" ? [{ nodeAssertion: [] }] : []
 }
 
-const headersOf = ({ answer, method, mayHold, protocol }: Operation) => {
+const headersOf = ({ access, answer, method, mayHold, protocol }: Operation) => {
   const said = {
     ...answer.headers,
     ...(mayHold && { [APPLIED_HEADER]: "`wait=N` when the answer was held as you preferred, with the N that counted." }),
     ...(method !== "get" && protocol !== "oauth" && { "Idempotency-Replayed": "true when this is an earlier answer again." }),
   }
-  const headers = { "X-Request-Id": "This request's id.", ...said }
+  const limits = isScope(access) && {
+    "RateLimit-Policy": "How often you may call: `q` calls in `w` seconds.",
+    RateLimit: "What is left: `r` calls, for `t` more seconds.",
+  }
+  const headers = { "X-Request-Id": "This request's id.", ...limits, ...said }
   return Object.fromEntries(
     Object.entries(headers).map(([name, description]) => [name, { description, schema: { type: "string" } }]),
   )

@@ -26,6 +26,7 @@ export const TAGS = {
   Events: "What happened to a tenant's containers, in order and with cursors.",
   Images: "What tenants log in to registries with.",
   Webhooks: "Endpoints that are told of events, and what became of each delivery.",
+  Usage: "What a tenant may have, and has.",
   Audit: "Who changed what, and who was denied; chained and signed.",
   Tokens: "What a machine is given to call with: narrow, expiring, revocable.",
   Operators: "Tenants, their tokens, and the nodes; for tokens with the scope operator:admin.",
