@@ -1,7 +1,7 @@
 /** Berth as its tenants meet it: the whole platform, and one `POST /v1/containers` that is answered when the container runs. */
 import type { Client } from "../../../bin/client.ts"
 import { PLATFORM_STEPS } from "../../../durable/tenant/observe.ts"
-import type { Container } from "../../../schema/api.ts"
+import type { BatchAnswer, Container } from "../../../schema/api.ts"
 import type { ContainerCreate } from "../../../schema/container.ts"
 import type { Timings } from "../../../schema/protocol.ts"
 import type { Contender } from "../harness/bench.ts"
@@ -42,6 +42,27 @@ export function berthBurst(tenant: Client, series: string, count: number, cpus: 
       const from = performance.now()
       await Promise.all(Array.from({ length: count }, () => createAndWait(tenant, asked, made)))
       return { [series]: performance.now() - from }
+    },
+    tidy: () => removeAll(tenant, made),
+  }
+}
+
+/** `count` containers of one spec asked for by one call; until the last of them runs. */
+export function berthReplicas(tenant: Client, series: string, count: number): Contender {
+  const made: string[] = []
+  return {
+    name: `POST /v1/containers:batch of ${count}`,
+    once: async () => {
+      const from = performance.now()
+      const { items } = await tenant.post<BatchAnswer>("/v1/containers:batch", { count, container: ASKED })
+      made.push(...items.map(({ id }) => id))
+      const settled = await Promise.all(
+        made.map((id) => tenant.get<Container>(`/v1/containers/${id}/wait?status=running&timeout=${WAIT_SECONDS}`)),
+      )
+      const ms = performance.now() - from
+      const missing = settled.find(({ status }) => status !== "running")
+      if (missing) throw new Error(`${missing.id} is ${missing.status}: ${missing.reason?.message ?? "no reason given"}`)
+      return { [series]: ms }
     },
     tidy: () => removeAll(tenant, made),
   }

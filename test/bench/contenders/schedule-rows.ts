@@ -21,7 +21,7 @@ const KUBERNETES = "kubernetes scheduler_perf (published)"
 
 const p99 = (ms: readonly number[]) => quantile(ms, 0.99)
 
-interface Filled {
+export interface Filled {
   readonly nodes: number
   readonly cells: number
   readonly series: Series

@@ -1,4 +1,4 @@
-/** Docker Swarm, the nearest thing to a scheduler that Docker brings: a service of one task, until the task runs. */
+/** Docker Swarm, the nearest thing to a scheduler that Docker brings: a service of one task or many, until all of them run. */
 import { setTimeout as sleep } from "node:timers/promises"
 import { z } from "zod"
 import type { Contender } from "../harness/bench.ts"
@@ -8,6 +8,8 @@ import { SLEEP, type Workload } from "./workload.ts"
 /** Asked over an open connection, so that looking costs neither side much; the mean error is half of this. */
 const POLL_MS = 5
 const TASK_MS = 30_000
+/** More for each of many. */
+const REPLICA_MS = 1000
 
 const Service = z.object({ ID: z.string() })
 const Tasks = z.array(z.object({ Status: z.object({ State: z.string(), Err: z.string().optional() }) }))
@@ -18,28 +20,29 @@ export async function initSwarm({ api }: Dockerd): Promise<void> {
   await api.call("POST", "/swarm/init", { ListenAddr: "127.0.0.1:2377", AdvertiseAddr: "127.0.0.1" })
 }
 
-export function swarmService({ api }: Dockerd, series: string, { image }: Workload): Contender {
+export function swarmService({ api }: Dockerd, series: string, { image }: Workload, replicas = 1): Contender {
   let service: string | undefined
-  const isRunning = async (id: string): Promise<boolean> => {
+  const patienceMs = TASK_MS + replicas * REPLICA_MS
+  const allRun = async (id: string): Promise<boolean> => {
     const filters = encodeURIComponent(JSON.stringify({ service: [id] }))
     const tasks = Tasks.parse(await api.call("GET", `/tasks?filters=${filters}`))
     const failed = tasks.find(({ Status }) => Status.State === "failed" || Status.State === "rejected")
-    if (failed) throw new Error(`the service's task failed: ${failed.Status.Err ?? failed.Status.State}`)
-    return tasks.some(({ Status }) => Status.State === "running")
+    if (failed) throw new Error(`a task of the service failed: ${failed.Status.Err ?? failed.Status.State}`)
+    return tasks.filter(({ Status }) => Status.State === "running").length === replicas
   }
   return {
-    name: "Swarm service create",
+    name: replicas === 1 ? "Swarm service create" : `Swarm service create, ${replicas} replicas`,
     once: async () => {
       const from = performance.now()
       const created = Service.parse(
         await api.call("POST", "/services/create", {
           TaskTemplate: { ContainerSpec: { Image: image, Command: SLEEP }, RestartPolicy: { Condition: "none" } },
-          Mode: { Replicated: { Replicas: 1 } },
+          Mode: { Replicated: { Replicas: replicas } },
         }),
       )
       service = created.ID
-      while (!(await isRunning(created.ID))) {
-        if (performance.now() - from > TASK_MS) throw new Error(`the service's task did not run within ${TASK_MS} ms`)
+      while (!(await allRun(created.ID))) {
+        if (performance.now() - from > patienceMs) throw new Error(`the service's tasks do not run after ${patienceMs} ms`)
         await sleep(POLL_MS)
       }
       return { [series]: performance.now() - from }
@@ -50,7 +53,7 @@ export function swarmService({ api }: Dockerd, series: string, { image }: Worklo
       const filters = encodeURIComponent(JSON.stringify({ label: [`com.docker.swarm.service.id=${service}`] }))
       const left = async () => Containers.parse(await api.call("GET", `/containers/json?all=true&filters=${filters}`)).length
       // Its task would otherwise be asked to stop for ten seconds: process 1 does not hear SIGTERM.
-      for (const deadline = Date.now() + TASK_MS; (await left()) > 0 && Date.now() < deadline;) {
+      for (const deadline = Date.now() + patienceMs; (await left()) > 0 && Date.now() < deadline;) {
         await killTasks(api, filters)
         await sleep(20)
       }
