@@ -12,7 +12,7 @@ import { typicalTrail } from "./contenders/berth.ts"
 import { dockerOrNote } from "./contenders/docker-beside.ts"
 import type { Dockerd } from "./contenders/dockerd.ts"
 import { kernelKib, processesUnder } from "./contenders/kernel-memory.ts"
-import { startOurs } from "./contenders/our-platform.ts"
+import { capacityArgs, startOurs } from "./contenders/our-platform.ts"
 import { makeWorkload, SLEEP, type Workload } from "./contenders/workload.ts"
 import type { Bench, BenchContext } from "./harness/bench.ts"
 import { type Row, rowOf } from "./harness/report.ts"
@@ -118,8 +118,7 @@ const inWords = (trail: Record<string, number>): string =>
 /** As much as the containers ask for: capacity is what placement counts with, not a limit on anything. */
 const offering = (count: number): string[] => {
   const runs = count + WARM_UP
-  const offers = { cpus: runs, runs, "memory-bytes": runs * MEMORY_BYTES * 2, pids: runs * 1024 }
-  return Object.entries(offers).flatMap(([what, amount]) => [`--capacity-${what}`, String(amount)])
+  return capacityArgs({ cpus: runs, runs, "memory-bytes": runs * MEMORY_BYTES * 2, pids: runs * 1024 })
 }
 
 /** Each container's monitor; its init and whatever that starts are below it. */

@@ -29,3 +29,7 @@ export async function startOurs(
   })
   return platform
 }
+
+/** For a node that offers so much, by the names of the bridge's options after `--capacity-`. */
+export const capacityArgs = (offers: Readonly<Record<string, number>>): string[] =>
+  Object.entries(offers).flatMap(([what, amount]) => [`--capacity-${what}`, String(amount)])

@@ -8,7 +8,7 @@ import { Series } from "../harness/rounds.ts"
 import { median } from "../harness/stats.ts"
 import { berthReplicas } from "./berth.ts"
 import { dockerOrNote } from "./docker-beside.ts"
-import { startOurs } from "./our-platform.ts"
+import { capacityArgs, startOurs } from "./our-platform.ts"
 import { initSwarm, swarmService } from "./swarm.ts"
 import { makeWorkload } from "./workload.ts"
 
@@ -16,13 +16,13 @@ const REPLICAS = 100
 /** All of them at the defaults of a create body, and one more: what placement counts with, not a limit on anything. */
 const ROOM = REPLICAS + 1
 const EACH = Resources.parse({})
-const OFFERING = [
-  ...["--capacity-runs", String(ROOM)],
-  ...["--capacity-cpus", String(ROOM * EACH.cpus)],
-  ...["--capacity-memory-bytes", String(ROOM * EACH.memory_bytes)],
-  ...["--capacity-pids", String(ROOM * EACH.pids)],
-  ...["--capacity-disk-bytes", String(ROOM * EACH.disk_bytes)],
-]
+const OFFERING = capacityArgs({
+  runs: ROOM,
+  cpus: ROOM * EACH.cpus,
+  "memory-bytes": ROOM * EACH.memory_bytes,
+  pids: ROOM * EACH.pids,
+  "disk-bytes": ROOM * EACH.disk_bytes,
+})
 
 /** The image is cached on both sides. Each starts one first, so that what is made once is not counted. */
 export async function replicaRows(context: BenchContext, notes: string[]): Promise<Row[]> {
