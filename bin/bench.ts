@@ -1,13 +1,13 @@
 /** `npm run bench -- NAME`: runs one bench of test/bench and prints what it found, as a table or as JSON. */
 import { existsSync } from "node:fs"
-import { chmod, mkdtemp, readdir, rm } from "node:fs/promises"
-import { tmpdir } from "node:os"
+import { readdir, rm } from "node:fs/promises"
 import { join } from "node:path"
 import { setTimeout as delay } from "node:timers/promises"
 import { parseArgs } from "node:util"
 import type { Bench, BenchContext } from "../test/bench/harness/bench.ts"
 import { machineFacts } from "../test/bench/harness/machine.ts"
 import { missesItsBar, type Report, toJson, toText } from "../test/bench/harness/report.ts"
+import { openScratch } from "../test/bench/harness/scratch.ts"
 import { Fault } from "./faults.ts"
 
 const FOLDER = join(import.meta.dirname, "../test/bench")
@@ -46,8 +46,7 @@ async function main(): Promise<number> {
   if (process.getuid?.() !== 0) throw new Fault("The benches run containers, which needs root: run them as root, or with sudo.")
 
   const { signal, sinceMs } = interruption()
-  const scratch = await mkdtemp(join(tmpdir(), "berth-bench-"))
-  await chmod(scratch, 0o755) // containers' root ids are strangers here, and must reach their root folder
+  const scratch = await openScratch(say)
   try {
     const report = await measure(name, bench, {
       rounds,

@@ -2,7 +2,7 @@
  * The control plane on this machine: the Worker and its objects on workerd, by Miniflare as a library. What is bound to what
  * is read from wrangler.toml, so that the embedded platform and a deployed one cannot differ.
  */
-import { readFile, writeFile } from "node:fs/promises"
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises"
 import { createRequire } from "node:module"
 import { join } from "node:path"
 import { drizzle } from "drizzle-orm/d1"
@@ -49,6 +49,8 @@ export interface ControlPlaneOptions {
   readonly webhookAllow?: string
   /** Keeps the issuer's name: nodes and tokens hold on to it, so it must not follow the port of the day. */
   readonly issuerFile: string
+  /** Calls that one principal may make in a minute; the product's own number by default. */
+  readonly rateLimitPerMinute?: number
   /** Serves this module instead, which exports the same objects: for benches that drive one of them by itself. */
   readonly main?: string
   /** A line that workerd or the worker printed. */
@@ -66,6 +68,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   process.env.BERTH_WORKERD = workerdBinary
   process.env.MINIFLARE_WORKERD_PATH = join(import.meta.dirname, "workerd-tied")
   const restoreSignals = keepSignalHandlers()
+  const restoreTemporary = await temporaryIn(join(options.state, "temporary"))
   const miniflare = new Miniflare({
     host: "127.0.0.1",
     cf: false, // otherwise every start asks the internet for a sample of request metadata
@@ -101,6 +104,9 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
             ISSUER: { type: "text", value: issuer },
             SIGNING_KEY: { type: "text", value: JSON.stringify(options.signingKey) },
             SECRETS_KEY: { type: "text", value: options.secretsKey },
+            ...(options.rateLimitPerMinute !== undefined && {
+              RATE_LIMIT_PER_MINUTE: { type: "text", value: String(options.rateLimitPerMinute) } as const,
+            }),
             WEBHOOK_ALLOW: { type: "text", value: webhookAllow.join(",") },
             // Here `fetch` would reach this machine and its network; this binding judges each address that a name resolves to.
             WEBHOOK_NETWORK: { type: "network", allow: ["public", ...webhookAllow] },
@@ -115,6 +121,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
       },
     ],
   })
+  restoreTemporary()
   restoreSignals() // those of its construction, and below those that came until it was ready
   try {
     await miniflare.ready
@@ -158,6 +165,18 @@ async function bundle(entry: string): Promise<string> {
   const [output] = result.outputFiles
   if (!output) throw new Error("The bundler made no output for the worker.")
   return output.text
+}
+
+/** Miniflare makes its folder where temporary files go, and one that was killed leaves it there: ours is emptied at each start. */
+async function temporaryIn(folder: string): Promise<() => void> {
+  await rm(folder, { recursive: true, force: true })
+  await mkdir(folder, { recursive: true, mode: 0o700 })
+  const before = process.env.TMPDIR
+  process.env.TMPDIR = folder
+  return () => {
+    if (before === undefined) delete process.env.TMPDIR
+    else process.env.TMPDIR = before
+  }
 }
 
 /** Miniflare ends the process on SIGINT, SIGTERM and SIGHUP before ours can finish; this takes its handlers off again. */

@@ -3,7 +3,7 @@
  * limits and no way out of its network namespace.
  */
 import { existsSync } from "node:fs"
-import { mkdir, writeFile } from "node:fs/promises"
+import { mkdir, readdir, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import type { Contender } from "../harness/bench.ts"
 import { command, timed } from "../harness/process.ts"
@@ -45,12 +45,20 @@ const config = (rootPath: string) => ({
   },
 })
 
+const rootOf = (folder: string) => ["--root", join(folder, "state")]
+
+/** Those that a killed bench left in its folder. */
+export async function deleteBareContainers(folder: string): Promise<void> {
+  if (!existsSync(join(folder, "state"))) return
+  for (const id of await readdir(join(folder, "state"))) await timed(command("crun", ...rootOf(folder), "delete", "--force", id))
+}
+
 /** `rootDir`: an unpacked root, with folders for proc, dev and sys. */
 export async function bareCrun(folder: string, series: string, rootDir: string): Promise<Contender> {
   const bundle = join(folder, "bundle")
   await mkdir(bundle, { recursive: true })
   await writeFile(join(bundle, "config.json"), JSON.stringify(config(rootDir)))
-  const root = ["--root", join(folder, "state")]
+  const root = rootOf(folder)
   const stdin = join(folder, "stdin")
   await writeFile(stdin, "")
   const [file, ...before] = shell(stdin)

@@ -91,7 +91,7 @@ function clientBeside(dockerd: string): string {
 }
 
 /** Processes of a killed namespace may take a moment to leave their cgroups. */
-async function removeCgroups(name: string): Promise<void> {
+export async function removeCgroups(name: string): Promise<void> {
   const deadline = Date.now() + 5000
   for (const hierarchy of await readdir(CGROUPS)) {
     const folder = join(CGROUPS, hierarchy, name)
