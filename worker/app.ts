@@ -35,6 +35,7 @@ import { health, jwks } from "./routes/platform.ts"
 import { readQuota } from "./routes/quota.ts"
 import { registryCredentialOperations } from "./routes/registry-credentials.ts"
 import { removeContainer } from "./routes/remove-container.ts"
+import { signingKeyOperations } from "./routes/signing-keys.ts"
 import { tokenOperations } from "./routes/tokens.ts"
 import { trustOperations } from "./routes/trusts.ts"
 import { updateContainer } from "./routes/update-container.ts"
@@ -66,6 +67,7 @@ export const OPERATIONS: readonly Operation[] = [
   getTenant,
   updateTenant,
   mintTenantToken,
+  ...signingKeyOperations,
   createCell,
   listCells,
   getCell,

@@ -2,7 +2,7 @@
  * What the directory knows of tokens: the keys that sign them, the issuers whose tokens are taken in exchange, and operators'
  * tokens that were revoked. Part of directory.ts.
  */
-import { and, asc, count, eq, gt, inArray, lt, sql } from "drizzle-orm"
+import { and, asc, count, eq, gt, inArray, isNotNull, isNull, lt, or, sql } from "drizzle-orm"
 import type { DrizzleD1Database } from "drizzle-orm/d1"
 import { z } from "zod"
 import { AppError } from "../schema/errors.ts"
@@ -11,6 +11,15 @@ import { TenantId, TrustId } from "../schema/ids.ts"
 import { revokedTokens, signingKeys, trusts } from "../schema/tables/directory.ts"
 import { AuthorizationDetails, ClaimCondition, TENANT_SCOPES } from "../schema/tokens.ts"
 import type { TenantScope } from "../schema/tokens.ts"
+
+export interface SigningKeyRow {
+  readonly kid: string
+  readonly x: string
+  /** The private half; null: it does not sign any more, or is SIGNING_KEY itself. */
+  readonly sealed: string | null
+  readonly signsFromMs: number | null
+  readonly lastExpiryMs: number
+}
 
 export interface TrustRow {
   readonly id: TrustId
@@ -29,10 +38,18 @@ const theirs = (tenant: TenantId, id: string) => and(eq(trusts.tenant_id, tenant
 
 export function tokenRecords(db: DrizzleD1Database) {
   return {
-    /** Keys of which a token may still be valid. */
-    async signingKeys(nowMs: number): Promise<{ kid: string; x: string }[]> {
-      return db.select({ kid: signingKeys.kid, x: signingKeys.x }).from(signingKeys).where(gt(signingKeys.last_expiry_ms, nowMs))
+    /** Keys that sign, will sign, or signed a token that may still be valid. */
+    async signingKeys(nowMs: number): Promise<SigningKeyRow[]> {
+      const useful = or(gt(signingKeys.last_expiry_ms, nowMs), isNotNull(signingKeys.sealed))
+      const rows = await db
+        .select()
+        .from(signingKeys)
+        .where(and(useful, isNull(signingKeys.distrusted_at_ms)))
+      return rows.map(({ kid, x, sealed, signs_from_ms, last_expiry_ms }) => {
+        return { kid, x, sealed, signsFromMs: signs_from_ms, lastExpiryMs: last_expiry_ms }
+      })
     },
+    /** Its tokens can be verified until then. One that was distrusted stays so. */
     async keepSigningKey(key: { kid: string; x: string; untilMs: number }): Promise<void> {
       await db
         .insert(signingKeys)
@@ -41,6 +58,20 @@ export function tokenRecords(db: DrizzleD1Database) {
           target: signingKeys.kid,
           set: { last_expiry_ms: sql`max(${signingKeys.last_expiry_ms}, excluded.last_expiry_ms)` },
         })
+    },
+    /** Adds a key, and forgets the private halves of those that were followed by `signing` before. */
+    async addSigningKey(key: { kid: string; x: string; sealed: string; signsFromMs: number }, signing: number): Promise<void> {
+      const { kid, x, sealed, signsFromMs } = key
+      await db.batch([
+        db.update(signingKeys).set({ sealed: null }).where(lt(signingKeys.signs_from_ms, signing)),
+        db.insert(signingKeys).values({ kid, x, sealed, signs_from_ms: signsFromMs, last_expiry_ms: signsFromMs }),
+      ])
+    },
+    /** False when there is no such key. */
+    async distrustSigningKey(kid: string, nowMs: number): Promise<boolean> {
+      const change = { distrusted_at_ms: nowMs, sealed: null }
+      const rows = await db.update(signingKeys).set(change).where(eq(signingKeys.kid, kid)).returning({ kid: signingKeys.kid })
+      return rows.length > 0
     },
 
     /** The same id again is no error. */

@@ -73,7 +73,7 @@ export function servicesOf(env: Env): Services {
     ids: systemIds,
     peers: peersOf(env),
     directory,
-    keyring: openKeyring(env, directory, systemClock),
+    keyring: openKeyring(env, directory, sealerFor(env.SECRETS_KEY, "signing keys"), systemClock),
     rateLimiter: new RateLimiter(Number(env.RATE_LIMIT_PER_MINUTE ?? DEFAULT_RATE_PER_MINUTE)),
     sealer: sealerFor(env.SECRETS_KEY, "stored answers"),
     outbound,

@@ -1,42 +1,71 @@
 /**
- * The keys that tokens are verified with, held in the isolate: the platform's own, and those of earlier ones whose tokens are
- * still valid. Verified tokens are remembered as well, because a client sends the same one with every call.
+ * The keys that tokens are signed and verified with, held in the isolate. SIGNING_KEY is the first of them and the one that is
+ * always there; operators put others in its place, which the directory keeps, their private halves sealed under SECRETS_KEY. A
+ * key verifies as long as a token that it signed may be valid. Verified tokens are remembered as well, because a client sends
+ * the same one with every call.
  */
 import type { JWTPayload } from "jose"
+import { calculateJwkThumbprint, exportJWK, generateKeyPair } from "jose"
 import type { Clock, Env } from "../durable/shared/ports.ts"
+import type { Sealer } from "../durable/shared/sealing.ts"
 import type { Directory } from "./directory.ts"
 import type { AccessClaims, PrivateJwk, VerifiedAccess } from "./tokens.ts"
 import { importPublicKey, parseSigningKey, signAccessToken, signStatement, verifyAccessToken } from "./tokens.ts"
 
 /** A key that was taken out of the directory is believed this much longer. */
-const MAX_AGE_MS = 60_000
+export const MAX_AGE_MS = 60_000
 /** An unknown `kid` makes the directory be read again, but not more often than this: anyone can invent key ids. */
 const MIN_AGE_MS = 5_000
 /** Tokens remembered; at about 1 KiB each. */
 const MAX_VERIFIED = 1_000
+/** How long others may hold the key set that they read; a key is published this long before it signs, and our own age longer. */
+export const JWKS_MAX_AGE_SECONDS = 300
+const LEAD_MS = JWKS_MAX_AGE_SECONDS * 1000 + MAX_AGE_MS
+/** The directory is told to the hour until when a key is needed, so that not every token costs it a write. */
+const GRAIN_MS = 3600_000
+
+export interface KeyView {
+  readonly kid: string
+  readonly x: string
+  readonly state: "next" | "signing" | "verifying"
+  /** Null for SIGNING_KEY, which signs when no other does. */
+  readonly signsFromMs: number | null
+}
 
 export interface Keyring {
   /** Whose token this is. @throws AppError `unauthenticated` or `token_expired`. */
   verify(token: string): Promise<VerifiedAccess>
-  /** Signs with the platform's own key, and makes sure that the token outlives a rotation of it. */
+  /** Signs with the key whose turn it is, and makes sure that the token outlives a rotation of it. */
   sign(claims: Omit<AccessClaims, "issuer">): Promise<string>
-  /** Signs something that is no token, such as a checkpoint of an audit log; `typ` names its kind. */
+  /** Signs what must be verifiable for longer than any token, and so with SIGNING_KEY. */
   signStatement(typ: string, claims: JWTPayload): Promise<string>
-  /** Public keys, as `/.well-known/jwks.json` shows them. */
-  publicKeys(): Promise<{ kid: string; x: string }[]>
-  /** The platform's own private key. @throws Error when the platform is set up without one. */
+  /** Public keys, as `/.well-known/jwks.json` shows them, and what each is for. */
+  keys(): Promise<KeyView[]>
+  /** Makes the next key. It is published at once and signs once everybody can have heard of it. */
+  rotate(): Promise<KeyView>
+  /** Refuses what this key signed: at once here, within MAX_AGE_MS everywhere. Answers whether there is such a key. */
+  distrust(kid: string): Promise<boolean>
+  /** SIGNING_KEY. @throws Error when the platform is set up without one. */
   signingKey(): PrivateJwk
 }
 
 interface Known {
-  readonly keys: Map<string, { readonly x: string; readonly key: CryptoKey }>
+  readonly keys: ReadonlyMap<string, { readonly x: string; readonly key: CryptoKey }>
+  /** Those that sign from a time on, the latest first. */
+  readonly signers: readonly { readonly jwk: PrivateJwk; readonly fromMs: number }[]
   readonly readAtMs: number
 }
 
-export function openKeyring(env: Pick<Env, "ISSUER" | "SIGNING_KEY">, directory: Directory, clock: Clock): Keyring {
+export function openKeyring(
+  env: Pick<Env, "ISSUER" | "SIGNING_KEY">,
+  directory: Directory,
+  sealer: Sealer,
+  clock: Clock,
+): Keyring {
   let own: PrivateJwk | undefined
   let known: Known | undefined
   const verified = new Map<string, { readonly access: VerifiedAccess; readonly untilMs: number }>()
+  const kept = new Map<string, number>()
 
   const signingKey = () => (own ??= parseSigningKey(env.SIGNING_KEY))
 
@@ -44,15 +73,28 @@ export function openKeyring(env: Pick<Env, "ISSUER" | "SIGNING_KEY">, directory:
   async function refresh(): Promise<Known> {
     const { kid, x } = signingKey()
     const nowMs = clock.now()
-    const rows = [...(await directory.signingKeys(nowMs)), { kid, x }]
-    const keys = await Promise.all(rows.map(async (row) => [row.kid, { x: row.x, key: await importPublicKey(row.x) }] as const))
-    known = { keys: new Map(keys), readAtMs: nowMs }
+    const rows = await directory.signingKeys(nowMs)
+    const all = [...rows, { kid, x }]
+    const keys = await Promise.all(all.map(async (row) => [row.kid, { x: row.x, key: await importPublicKey(row.x) }] as const))
+    const signers = await Promise.all(rows.map(async (row) => unsealed(row.kid, row.sealed, row.signsFromMs)))
+    const usable = signers.filter((signer) => signer !== undefined).toSorted((a, b) => b.fromMs - a.fromMs)
+    known = { keys: new Map(keys), signers: usable, readAtMs: nowMs }
     verified.clear()
     return known
   }
+
+  async function unsealed(kid: string, sealed: string | null, fromMs: number | null) {
+    if (sealed === null || fromMs === null) return undefined
+    const text = await sealer.unseal(kid, sealed)
+    // Sealed under another SECRETS_KEY: its tokens are verified still, and SIGNING_KEY signs until the next rotation.
+    return text === undefined ? undefined : { jwk: parseSigningKey(text), fromMs }
+  }
+
   async function current(): Promise<Known> {
     return known && clock.now() - known.readAtMs < MAX_AGE_MS ? known : refresh()
   }
+
+  const signerOf = ({ signers }: Known) => signers.find(({ fromMs }) => fromMs <= clock.now())
 
   async function lookup(kid: string): Promise<CryptoKey | undefined> {
     const now = await current()
@@ -77,13 +119,44 @@ export function openKeyring(env: Pick<Env, "ISSUER" | "SIGNING_KEY">, directory:
       return access
     },
     async sign(claims) {
-      const key = signingKey()
-      await directory.keepSigningKey({ kid: key.kid, x: key.x, untilMs: claims.expiresAtMs })
+      const key = signerOf(await current())?.jwk ?? signingKey()
+      if (claims.expiresAtMs > (kept.get(key.kid) ?? 0)) {
+        const untilMs = Math.ceil(claims.expiresAtMs / GRAIN_MS) * GRAIN_MS
+        await directory.keepSigningKey({ kid: key.kid, x: key.x, untilMs })
+        kept.set(key.kid, untilMs)
+      }
       return signAccessToken(key, { ...claims, issuer: env.ISSUER })
     },
     signStatement: (typ, claims) => signStatement(signingKey(), typ, claims),
-    async publicKeys() {
-      return [...(await current()).keys].map(([kid, { x }]) => ({ kid, x }))
+    async keys() {
+      const now = await current()
+      const signing = signerOf(now)?.jwk.kid ?? signingKey().kid
+      return [...now.keys].map(([kid, { x }]) => {
+        const fromMs = now.signers.find(({ jwk }) => jwk.kid === kid)?.fromMs ?? null
+        const isNext = fromMs !== null && fromMs > clock.now()
+        return { kid, x, state: kid === signing ? "signing" : isNext ? "next" : "verifying", signsFromMs: fromMs }
+      })
+    },
+    async rotate() {
+      const signing = signerOf(await refresh())?.fromMs ?? 0
+      const jwk = await newKey()
+      const signsFromMs = clock.now() + LEAD_MS
+      const sealed = await sealer.seal(jwk.kid, JSON.stringify(jwk))
+      await directory.addSigningKey({ kid: jwk.kid, x: jwk.x, sealed, signsFromMs }, signing)
+      await refresh()
+      return { kid: jwk.kid, x: jwk.x, state: "next", signsFromMs }
+    },
+    async distrust(kid) {
+      const found = await directory.distrustSigningKey(kid, clock.now())
+      await refresh()
+      return found
     },
   }
+}
+
+/** Named by its RFC 7638 thumbprint. */
+async function newKey(): Promise<PrivateJwk> {
+  const { privateKey } = await generateKeyPair("EdDSA", { extractable: true })
+  const jwk = await exportJWK(privateKey)
+  return parseSigningKey(JSON.stringify({ ...jwk, kid: await calculateJwkThumbprint(jwk) }))
 }

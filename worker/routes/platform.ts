@@ -1,10 +1,10 @@
 /** What anyone may read of the platform: that it lives, and the keys that its tokens are signed with. */
 import { z } from "zod"
 import { AppError } from "../../schema/errors.ts"
+import { JWKS_MAX_AGE_SECONDS } from "../keyring.ts"
 import { operation } from "../operation.ts"
 
 const Health = z.object({ status: z.literal("ok") }).meta({ id: "Health" })
-const JWKS_MAX_AGE_SECONDS = 300
 
 const Jwks = z
   .object({
@@ -74,7 +74,7 @@ export const jwks = operation({
   errors: [],
   example: {},
   async handle(c) {
-    const keys = (await c.var.services.keyring.publicKeys()).map(({ kid, x }) => {
+    const keys = (await c.var.services.keyring.keys()).map(({ kid, x }) => {
       return { kty: "OKP" as const, crv: "Ed25519" as const, alg: "EdDSA" as const, use: "sig" as const, kid, x }
     })
     return { status: 200, body: { keys }, headers: { "cache-control": `public, max-age=${JWKS_MAX_AGE_SECONDS}` } }
