@@ -23,6 +23,7 @@ import { diskCapacity } from "./disk/space.ts"
 import { createLog, explain } from "./log.ts"
 import type { Log } from "./log.ts"
 import type { Controller } from "./runtime/controller.ts"
+import { leaseFileOf } from "./runtime/paths.ts"
 import type { RegistryLogins } from "./runtime/ports.ts"
 
 const BRIDGE_VERSION = "0.1.0"
@@ -67,7 +68,7 @@ async function main(): Promise<number> {
     controller,
     facts: () => nodeFacts(ofHost),
     journalDir: join(config.state, "journal"),
-    leaseMemory: new LeaseFile(join(config.state, "lease"), boot, log),
+    leaseMemory: new LeaseFile(leaseFileOf(config.state), boot, log),
     bridgeVersion: BRIDGE_VERSION,
     url: config.url,
     assertion,

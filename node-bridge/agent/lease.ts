@@ -14,11 +14,21 @@ import type { RunRecord } from "./record.ts"
 /** The most that our seconds and the platform's differ: quartz and a slewed clock stay below 0.1 %, a poor virtual one may not. */
 export const LEASE_DRIFT_SHARE = 0.01
 
+/** What is left of the lease once a guard that stands in for this process begins to kill: time to do it. */
+export const KILL_RESERVE_SECONDS = 2
+
+/** Boot times. */
+export interface Renewal {
+  readonly renewedAt: number
+  /** Whatever must end with the lease is killed then, by whoever can. */
+  readonly killAt: number
+}
+
 export interface LeaseMemory {
-  /** What an earlier bridge of this boot kept, as boot time; null when there is nothing. */
-  readonly renewedAt: number | null
-  /** `endsAt`: the boot time at which the platform may give the runs up. Must not throw. */
-  renewed(renewedAt: number, endsAt: number): void
+  /** What an earlier bridge of this boot kept; null when there is nothing. */
+  readonly last: Renewal | null
+  /** Must not throw. */
+  keep(renewal: Renewal): void
 }
 
 export class Lease {
@@ -26,6 +36,7 @@ export class Lease {
   readonly #memory: LeaseMemory
   readonly #onLost: () => void
   #renewedAt: number
+  #killAt = Number.POSITIVE_INFINITY
   #wholeMs = counted(LEASE_SECONDS)
   #periodMs = counted(LEASE_SECONDS - LEASE_MARGIN_SECONDS)
   #lost = false
@@ -36,8 +47,9 @@ export class Lease {
     this.#memory = memory
     this.#onLost = onLost
     const now = timers.boottime()
-    this.#renewedAt = Math.min(memory.renewedAt ?? now, now)
-    this.#keep()
+    this.#renewedAt = Math.min(memory.last?.renewedAt ?? now, now)
+    if (memory.last) this.#killAt = memory.last.killAt
+    else this.#keep()
     this.#arm()
   }
 
@@ -66,7 +78,7 @@ export class Lease {
 
   /** Looks at the clock now: a timer is late after sleep. */
   check(): void {
-    if (this.#lost || this.#timers.boottime() < this.#renewedAt + this.#periodMs) return
+    if (this.#lost || this.#timers.boottime() < this.#endsAt) return
     this.#lost = true
     this.#onLost()
   }
@@ -75,13 +87,19 @@ export class Lease {
     this.#cancel?.()
   }
 
+  get #endsAt(): number {
+    return Math.min(this.#renewedAt + this.#periodMs, this.#killAt)
+  }
+
   #keep(): void {
-    this.#memory.renewed(this.#renewedAt, this.#renewedAt + this.#wholeMs)
+    const killAfterMs = Math.max(this.#wholeMs - KILL_RESERVE_SECONDS * 1000, this.#periodMs)
+    this.#killAt = this.#renewedAt + killAfterMs
+    this.#memory.keep({ renewedAt: this.#renewedAt, killAt: this.#killAt })
   }
 
   #arm(): void {
     this.#cancel?.()
-    const leftMs = this.#renewedAt + this.#periodMs - this.#timers.boottime()
+    const leftMs = this.#endsAt - this.#timers.boottime()
     this.#cancel = this.#timers.after(leftMs, () => {
       this.check()
       if (!this.#lost) this.#arm()

@@ -4,6 +4,7 @@
  */
 import { spawn } from "node:child_process"
 import type { ChildProcess } from "node:child_process"
+import { Socket } from "node:net"
 import type { Readable } from "node:stream"
 import { spawnDaemon } from "../native/posix-spawn.ts"
 
@@ -88,6 +89,8 @@ export function exec(file: string, args: readonly string[], options: ExecOptions
 }
 
 export interface Detached {
+  /** None when it could not be started. */
+  readonly pid: number | undefined
   /** Both ends of extra pipes, in the child from descriptor 3 on. */
   readonly pipes: readonly Readable[]
   /** Resolves with the exit code of the process that was started, which may have left others behind. */
@@ -117,7 +120,8 @@ export function startDetached(
   const stderr = collect(child.stderr, DETACHED_STDERR_BYTES)
   const pipes = child.stdio.slice(3).filter((pipe) => pipe !== null && pipe !== undefined) as unknown as Readable[]
   child.unref()
-  return { pipes, exited: promise, stderr }
+  if (child.stderr instanceof Socket) child.stderr.unref()
+  return { pid: child.pid, pipes, exited: promise, stderr }
 }
 
 export interface StartedDaemon {

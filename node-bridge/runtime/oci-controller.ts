@@ -37,6 +37,7 @@ import { diskIoFeatures } from "./disk-io.ts"
 import { Happenings } from "./happenings.ts"
 import { readRecord } from "./host-record.ts"
 import { claim, clearLeftBehind } from "./left-behind.ts"
+import { LeaseGuard } from "./lease-guard.ts"
 import { MigrationLock } from "./migration-lock.ts"
 import { OciController } from "./oci-runs.ts"
 import type { Runtime } from "./oci-runs.ts"
@@ -122,6 +123,7 @@ export async function createOciController(options: OciControllerOptions, signal?
   const network = await NamespacePool.open({ warn: (message) => log.warn(message), ...options.network, stateDir: host.stateDir })
   for (const note of network.notes) log.info(note)
   const happenings = new Happenings()
+  const guard = new LeaseGuard(host, layout, log)
   const diskWatch = new DiskWatch({
     stateDir: host.stateDir,
     log,
@@ -147,6 +149,7 @@ export async function createOciController(options: OciControllerOptions, signal?
       migrations: new MigrationLock(ownProcs(layout, readFileSync("/proc/self/cgroup", "utf8"))),
       wakefulness: new Wakefulness(),
       registryLogins: options.registryLogins ?? noLogins,
+      guard,
       happenings,
       diskWatch,
       devices,
@@ -165,6 +168,7 @@ export async function createOciController(options: OciControllerOptions, signal?
       },
     },
     async () => {
+      guard.close()
       memoryWatch.close()
       await network.close()
       await disks.close()

@@ -24,6 +24,7 @@ import { LiveRuns } from "./live-runs.ts"
 import type { LiveRunsHost } from "./live-runs.ts"
 import { readLog } from "./log-reader.ts"
 import { RunObserver } from "./observer.ts"
+import type { LeaseGuard } from "./lease-guard.ts"
 import type { MigrationLock } from "./migration-lock.ts"
 import { runPaths } from "./paths.ts"
 import type { RunPaths } from "./paths.ts"
@@ -52,6 +53,7 @@ export interface OciHost extends Omit<PrepareHost, keyof Runtime | "runtime">, T
   /** Those whose self-test is to come, too. */
   readonly runtimes: ReadonlyMap<Profile, Runtime>
   readonly migrations: MigrationLock
+  readonly guard: LeaseGuard
   readonly wakefulness: Wakefulness
   readonly registryLogins: RegistryLogins
 }
@@ -172,6 +174,7 @@ export class OciController implements Controller {
         createContainer(this.#on, this.#runtimeOf(prepared.record.profile), runId, paths, prepared),
       )
       await watch.time("start", async () => {
+        if (run.spec.on_partition === "stop") this.#on.guard.add(runId)
         const said = await this.#on.clis[created.runtime].start(runId)
         if (said !== null) throw startError(this.#on, said, prepared)
       })
@@ -264,6 +267,7 @@ export class OciController implements Controller {
     this.#prepared.delete(runId)
     const isThere = this.#isThere(runId)
     if (isThere) await endRun(this.#on, runId, paths, () => this.inspect(runId))
+    this.#on.guard.remove(runId)
     this.#live.forget(runId)
     const { disks, network, processors, images } = this.#on.parts
     this.#on.devices.release(runId)

@@ -45,6 +45,8 @@ export interface HostPaths {
   readonly mountsDir: string
   /** What the runtime and conmon are given for each run; a tenant's environment is in it. */
   readonly bundlesDir: string
+  /** An empty file for each run that ends with the lease. */
+  readonly leasedDir: string
 }
 
 /** A runtime's own state (`--root`); gone after a reboot, as are its containers. */
@@ -62,8 +64,12 @@ export function hostPaths(stateDir: string, runtimeDir?: string): HostPaths {
     socketsDir: join(run, "s"),
     mountsDir: join(run, "m"),
     bundlesDir: join(run, "b"),
+    leasedDir: join(run, "l"),
   }
 }
+
+/** Where the bridge keeps when its lease was renewed and when everything under it must have ended. */
+export const leaseFileOf = (stateDir: string): string => join(resolve(stateDir), "lease")
 
 export interface RunPaths {
   readonly dir: string

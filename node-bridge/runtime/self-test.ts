@@ -168,6 +168,7 @@ function selfTestRun(profile: Profile, runId: Assignment["run_id"], containerId:
       hostname: "self-test",
       network: { egress: "none" },
       max_lifetime_seconds: null,
+      on_partition: "keep", // a bridge that begins may have no lease yet
     },
   }
 }

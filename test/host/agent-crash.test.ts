@@ -11,6 +11,7 @@ import { makeHelloImage } from "../../bin/hello-image.ts"
 import type { RunId } from "../../schema/ids.ts"
 import type { LogEntry, Observation } from "../../schema/protocol.ts"
 import { anAssignment } from "../support/assignments.ts"
+import type { SpecChanges } from "../support/assignments.ts"
 import { FakePlatform } from "../support/fake-platform.ts"
 import { temporaryDir } from "../support/temporary-dir.ts"
 import { waitFor } from "../support/wait-for.ts"
@@ -38,7 +39,8 @@ async function end(signal: NodeJS.Signals): Promise<void> {
   child.kill(signal)
   await ended
 }
-const hello = (args: string[]) => anAssignment({ spec: { image: "localhost/hello:latest", command: ["/bin/sh", "-c", ...args] } })
+const hello = (args: string[], spec: SpecChanges = {}) =>
+  anAssignment({ spec: { image: "localhost/hello:latest", command: ["/bin/sh", "-c", ...args], ...spec } })
 const reaches = (runId: RunId, what: string, test: (seen: Observation) => boolean) =>
   waitFor(
     `${what} of ${runId}, which is ${JSON.stringify(platform.observed.get(runId))}`,
@@ -107,5 +109,66 @@ describe("a run whose bridge is away", () => {
       exit: { code: 7, by: "process", log_tail: ["bye"] },
       reason: { code: "exited" },
     })
+  })
+})
+
+/**
+ * conmon and the container know of no lease: what ends them while the bridge cannot is the guard beside it. The lease is short
+ * here, and as long as the guard may sleep at most before it reads of a change.
+ */
+describe("a run whose lease ends while its bridge", () => {
+  const LEASE = { heartbeat_seconds: 0.2, lease_seconds: 8, lease_margin_seconds: 1 }
+
+  async function underAShortLease() {
+    platform.timing = LEASE
+    platform.drop()
+    const sessions = platform.hellos.length
+    await waitFor("a session under a short lease", () => platform.hellos.length > sessions)
+    const frozen = hello(["sleep 600"])
+    const runs = {
+      ends: hello(["trap : TERM; while :; do sleep 1; done"]),
+      frozen,
+      kept: hello(["sleep 600"], { on_partition: "keep" }),
+    }
+    platform.assign(runs.ends, runs.frozen, runs.kept)
+    for (const { run_id } of Object.values(runs)) await reaches(run_id, "running", ({ state }) => state === "running")
+    platform.change(frozen.run_id, { paused: true })
+    await reaches(frozen.run_id, "a pause", ({ paused }) => paused)
+    return { ends: runs.ends.run_id, frozen: frozen.run_id, kept: runs.kept.run_id }
+  }
+  const withinTheLease = async (runId: RunId, since: number) => {
+    await waitFor(`the end of ${runId}`, () => monitors(runId) === 0, 15_000)
+    expect(performance.now() - since).toBeLessThan(LEASE.lease_seconds * 1000)
+  }
+  const told = async (runs: Awaited<ReturnType<typeof underAShortLease>>) => {
+    for (const runId of [runs.ends, runs.frozen]) {
+      expect(await reaches(runId, "the end", ({ state }) => state === "stopped")).toMatchObject({
+        exit: { by: "platform", signal: "SIGKILL" },
+        reason: { code: "lease_lost" },
+      })
+    }
+    expect(monitors(runs.kept)).toBe(1)
+  }
+  afterEach(() => {
+    child?.kill("SIGCONT")
+    platform.timing = { heartbeat_seconds: 1, lease_seconds: 45, lease_margin_seconds: 15 }
+  })
+
+  it("is stopped ends all the same, unless it is to be kept; the bridge says so when it goes on", async () => {
+    const runs = await underAShortLease()
+    child?.kill("SIGSTOP")
+    const since = performance.now()
+    for (const runId of [runs.ends, runs.frozen]) await withinTheLease(runId, since)
+    child?.kill("SIGCONT")
+    await told(runs)
+  })
+
+  it("is dead ends all the same, unless it is to be kept; the next bridge says so", async () => {
+    const runs = await underAShortLease()
+    await end("SIGKILL")
+    const since = performance.now()
+    for (const runId of [runs.ends, runs.frozen]) await withinTheLease(runId, since)
+    await bridge()
+    await told(runs)
   })
 })

@@ -1,7 +1,8 @@
 import { readFileSync, statSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { beforeEach, describe, expect, it } from "vitest"
-import { endsWithLease, Lease, LEASE_DRIFT_SHARE } from "../../../node-bridge/agent/lease.ts"
+import { endsWithLease, KILL_RESERVE_SECONDS, Lease, LEASE_DRIFT_SHARE } from "../../../node-bridge/agent/lease.ts"
+import type { Renewal } from "../../../node-bridge/agent/lease.ts"
 import { LeaseFile } from "../../../node-bridge/agent/lease-file.ts"
 import { silentLog } from "../../../node-bridge/log.ts"
 import { LEASE_MARGIN_SECONDS, LEASE_SECONDS } from "../../../schema/protocol.ts"
@@ -15,10 +16,10 @@ const PERIOD_MS = (LEASE_SECONDS - LEASE_MARGIN_SECONDS) * 1000 * (1 - LEASE_DRI
 let timers: ManualTimers
 let lost: number
 let lease: Lease
-const kept: { renewedAt: number; endsAt: number }[] = []
-const memory = (renewedAt: number | null) => ({
-  renewedAt,
-  renewed: (at: number, endsAt: number) => void kept.push({ renewedAt: at, endsAt }),
+const kept: Renewal[] = []
+const memory = (renewedAt: number | null, killAt = Number.MAX_SAFE_INTEGER) => ({
+  last: renewedAt === null ? null : { renewedAt, killAt },
+  keep: (renewal: Renewal) => void kept.push(renewal),
 })
 
 beforeEach(() => {
@@ -92,6 +93,16 @@ describe("a node's lease", () => {
     next.close()
   })
 
+  it("is gone in a bridge that begins after all was killed, though it had been shorter than ours", () => {
+    const now = timers.boottime()
+    const next = new Lease(timers, memory(now - 5_000, now - 1), () => (lost += 1))
+    next.check()
+    expect(lost).toBe(1)
+    next.renew(timers.boottime() + 1)
+    expect(next.lost).toBe(false)
+    next.close()
+  })
+
   it("is no longer for a note from the future", () => {
     const next = new Lease(timers, memory(timers.boottime() + 3_600_000), () => (lost += 1))
     timers.advance(PERIOD_MS)
@@ -99,11 +110,15 @@ describe("a node's lease", () => {
     next.close()
   })
 
-  it("has each renewal kept, with when the platform may give the runs up", () => {
+  it("has each renewal kept, with when all must be dead: before the platform gives the runs up, after our own stops", () => {
     timers.advance(5_000)
     lease.renew(timers.boottime())
     const renewedAt = timers.boottime()
-    expect(kept.at(-1)).toEqual({ renewedAt, endsAt: renewedAt + LEASE_SECONDS * 1000 * (1 - LEASE_DRIFT_SHARE) })
+    const whole = LEASE_SECONDS * 1000 * (1 - LEASE_DRIFT_SHARE)
+    expect(kept.at(-1)).toEqual({ renewedAt, killAt: renewedAt + whole - KILL_RESERVE_SECONDS * 1000 })
+    expect(whole - KILL_RESERVE_SECONDS * 1000).toBeGreaterThan(PERIOD_MS)
+    lease.configure(1, 0)
+    expect(kept.at(-1)?.killAt).toBe(renewedAt + 1000 * (1 - LEASE_DRIFT_SHARE))
   })
 })
 
@@ -126,19 +141,19 @@ describe("the note of a lease", () => {
     await using dir = await temporaryDir()
     const path = join(dir.path, "lease")
     const first = new LeaseFile(path, BOOT, silentLog)
-    expect(first.renewedAt).toBeNull()
-    first.renewed(123_456.7, 168_000)
-    expect(new LeaseFile(path, BOOT, silentLog).renewedAt).toBe(123_456)
-    expect(new LeaseFile(path, "another boot", silentLog).renewedAt).toBeNull()
+    expect(first.last).toBeNull()
+    first.keep({ renewedAt: 123_456.7, killAt: 168_000 })
+    expect(new LeaseFile(path, BOOT, silentLog).last).toEqual({ renewedAt: 123_456, killAt: 168_000 })
+    expect(new LeaseFile(path, "another boot", silentLog).last).toBeNull()
   })
 
   it("always takes the same space, so that a full disk cannot refuse it", async () => {
     await using dir = await temporaryDir()
     const path = join(dir.path, "lease")
     const file = new LeaseFile(path, BOOT, silentLog)
-    file.renewed(1, 2)
+    file.keep({ renewedAt: 1, killAt: 2 })
     const { size, ino } = statSync(path)
-    file.renewed(9_999_999_999, 9_999_999_999)
+    file.keep({ renewedAt: 9_999_999_999, killAt: 9_999_999_999 })
     expect(statSync(path)).toMatchObject({ size, ino })
     expect(readFileSync(path, "utf8").trim()).toBe(`${BOOT} 9999999999 9999999999`)
   })
@@ -147,6 +162,6 @@ describe("the note of a lease", () => {
     await using dir = await temporaryDir()
     const path = join(dir.path, "lease")
     writeFileSync(path, `${BOOT} soon`)
-    expect(new LeaseFile(path, BOOT, silentLog).renewedAt).toBeNull()
+    expect(new LeaseFile(path, BOOT, silentLog).last).toBeNull()
   })
 })
