@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest"
 import type { Contender } from "../bench/harness/bench.ts"
 import { versionIn } from "../bench/harness/machine.ts"
-import { missesItsBar, type Report, rowOf, table, toJson, toText } from "../bench/harness/report.ts"
+import { missesItsBar, rateRowOf, type Report, rowOf, table, toJson, toText } from "../bench/harness/report.ts"
 import { alternate, Series } from "../bench/harness/rounds.ts"
 import { median, orderOfRound, p95, quantile } from "../bench/harness/stats.ts"
 
@@ -107,6 +107,14 @@ describe("a row", () => {
     expect(alone).toMatchObject({ ratio: null, holds: null })
     expect(rowOf({ ...figures, ours: 25, peer: 200, peer_name: "docker run" })).toMatchObject({ ratio: 0.125, holds: null })
     expect(missesItsBar(alone)).toBe(false)
+  })
+
+  it("turns the ratio of a rate, of which more is better", () => {
+    const rate = { id: "schedule.creates", what: "creates", unit: "/s", peer: 500, peer_name: "the least it must be", bar: 1 }
+    expect(rateRowOf({ ...rate, ours: 1000 })).toMatchObject({ ratio: 0.5, bar: 1, holds: true })
+    expect(rateRowOf({ ...rate, ours: 250 })).toMatchObject({ ratio: 2, holds: false })
+    expect(rateRowOf({ ...rate, ours: 0 })).toMatchObject({ holds: false })
+    expect(rateRowOf({ ...rate, ours: null })).toMatchObject({ ratio: null, holds: null })
   })
 })
 

@@ -49,10 +49,9 @@ export function rowOf({ peer = null, peer_name = null, bar = null, ...figures }:
 
 /** Completes a row of a rate: its ratio is turned, so that `bar` is still the most that it may be. */
 export function rateRowOf(figures: Figures): Row {
-  const row = rowOf({ ...figures, bar: null })
-  const ratio = row.ratio === null || row.ratio === 0 ? null : 1 / row.ratio
-  const bar = figures.bar ?? null
-  return { ...row, ratio, bar, holds: bar === null || ratio === null ? null : ratio <= bar }
+  const { ours, peer = null, bar = null } = figures
+  const ratio = ours === null || peer === null ? null : peer / ours
+  return { ...rowOf({ ...figures, bar: null }), ratio, bar, holds: bar === null || ratio === null ? null : ratio <= bar }
 }
 
 export const missesItsBar = (row: Row): boolean => row.holds === false
