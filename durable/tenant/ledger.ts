@@ -87,27 +87,23 @@ export class Ledger {
   /** Many at once, in a handful of writes. */
   createAll(changes: readonly Changed[]): Group[] {
     return this.batch(() => {
-      const settled = changes.map((changed) => this.#settle(null, changed))
       const now = this.#clock.now()
+      const settled = changes.map((changed) => this.#settle(null, changed, now))
       this.#store.insertAll(settled, now, () => this.#ids.make("evt"))
       for (const { group } of settled) this.#note(null, group)
       return settled.map(({ group }) => group)
     })
   }
 
-  #settle(before: Group | null, { group, events }: Changed): Settled {
-    const making = {
-      now: this.#clock.now(),
-      newRunId: () => this.#ids.make("run"),
-      cell: this.#cellOfNewRuns(group.container.spec),
-    }
+  #settle(before: Group | null, { group, events }: Changed, now: number): Settled {
+    const making = { now, newRunId: () => this.#ids.make("run"), cell: this.#cellOfNewRuns(group.container.spec) }
     return settle(before, group, making, events)
   }
 
   #write(before: Group | null, changed: Changed): Group {
-    const { group, events } = this.#settle(before, changed)
-    this.#store.saveGroup(before, group)
     const now = this.#clock.now()
+    const { group, events } = this.#settle(before, changed, now)
+    this.#store.saveGroup(before, group)
     for (const draft of events) this.#store.events.add(group.container, draft, now, this.#ids.make("evt"))
     this.#note(before, group)
     return group
