@@ -15,11 +15,14 @@ const aCell = async (fields: object = {}) =>
 
 afterEach(() => vi.restoreAllMocks())
 
-/** A node in a cell, that no other container goes to. */
+const TINY = { cpus: 0.1, memory_bytes: 8 * 1024 ** 2, pids: 8, disk_bytes: 16 * 1024 ** 2 }
+
+/** A node with room for a tiny container alone: test files share a directory, and all tenants may go to every cell. */
 async function aNodeIn(cell_id: string) {
   const only = crypto.randomUUID().slice(0, 8)
-  const node = await anEnrolledNode({ labels: { only }, cell_id })
-  return { ...node, placement: { labels: { only } } }
+  const facts = { capacity: { ...TINY, runs: 1 } }
+  const node = await anEnrolledNode({ labels: { only }, cell_id, facts })
+  return { ...node, tiny: { image: "a", placement: { labels: { only } }, resources: TINY } }
 }
 
 describe("cells", () => {
@@ -62,9 +65,8 @@ describe("cells", () => {
   it("take containers of tenants that were there before them", async () => {
     const { token } = await aTenant()
     const cell = await aCell()
-    const { placement } = await aNodeIn(cell.id)
-    const create = { image: "a", placement, resources: { cpus: 0.1 } }
-    const made = await call("POST", "/v1/containers", { token, body: create, headers: { prefer: "wait=10" } })
+    const { tiny } = await aNodeIn(cell.id)
+    const made = await call("POST", "/v1/containers", { token, body: tiny, headers: { prefer: "wait=10" } })
     expect(Container.parse(await made.json()).status).toBe("running")
     expect(Cell.parse(await (await operate("GET", `/v1/admin/cells/${cell.id}`)).json()).room).toMatchObject({
       nodes: 1,
@@ -77,9 +79,8 @@ describe("cells", () => {
     const configure = vi.spyOn(TenantObject.prototype, "configure").mockRejectedValue(new Error("not now"))
     const missed = await aCell()
     configure.mockRestore()
-    const { placement } = await aNodeIn(missed.id)
-    const dry = async () =>
-      DryRun.parse(await (await call("POST", "/v1/containers?dry_run=true", { token, body: { image: "a", placement } })).json())
+    const { tiny } = await aNodeIn(missed.id)
+    const dry = async () => DryRun.parse(await (await call("POST", "/v1/containers?dry_run=true", { token, body: tiny })).json())
     expect((await dry()).placeable).toBe(false)
     await aCell()
     expect((await dry()).placeable).toBe(true)
@@ -89,8 +90,8 @@ describe("cells", () => {
 describe("a dry run", () => {
   it("tells a tenant where it would go without naming a node, and makes nothing", async () => {
     const { id, token } = await aTenant()
-    const { placement, id: nodeId } = await aNodeIn((await aCell()).id)
-    const body = { image: "a", name: "web", placement, resources: { cpus: 0.1 } }
+    const { tiny, id: nodeId } = await aNodeIn((await aCell()).id)
+    const body = { ...tiny, name: "web" }
     const response = await call("POST", "/v1/containers?dry_run=true", { token, body })
     expect(response.status).toBe(200)
     const text = await response.text()
@@ -101,7 +102,6 @@ describe("a dry run", () => {
     const told = OperatorDryRun.parse(await explained.json())
     expect(told.node_id).toBe(nodeId)
     expect(told.nodes.filter(({ reason }) => reason === null).map((node) => node.node_id)).toEqual([nodeId])
-    expect(told.nodes.length).toBeGreaterThan(1)
   })
 
   it("refuses what a create would be refused, and a tenant that there is not", async () => {
