@@ -153,19 +153,16 @@ export class Fleet {
   }
 
   /** Members of which the kernel shows a process on that host now, with its run. */
-  on(host: string): { readonly member: Member; readonly run: string }[] {
+  on(host: string): { readonly member: Member; readonly run: RunId; readonly host: string }[] {
     return this.live.on(host).flatMap(({ run, container }) => {
       const member = this.members[container]
-      return member ? [{ member, run }] : []
+      return member ? [{ member, run, host }] : []
     })
   }
 
-  /** Why things are not yet as wished, by the kernel and by the platform; empty when they are. `host`: leave out what lives elsewhere. */
-  async amiss(host?: string): Promise<string[]> {
-    const members = this.members.filter(
-      ({ index }) => host === undefined || this.live.of(index).every((one) => one.host === host),
-    )
-    const found = members.flatMap((member) => {
+  /** Why things are not yet as wished, by the kernel and by the platform; empty when they are. */
+  async amiss(): Promise<string[]> {
+    const found = this.members.flatMap((member) => {
       const runs = this.live.of(member.index)
       const wrong = member.removed ? runs.length > 0 : runs.length > 1 || (runs.length === 0 && member.kind !== "once")
       return wrong
@@ -175,10 +172,9 @@ export class Fleet {
         : []
     })
     if (found.length > 0) return found
-    if (host === undefined && this.live.remains.length > 0)
-      return this.live.remains.map((run) => `${run} has ended and left a cgroup`)
+    if (this.live.remains.length > 0) return this.live.remains.map((run) => `${run} has ended and left a cgroup`)
     const told = new Map((await this.list()).map((container) => [container.id, container]))
-    return members.flatMap((member) => {
+    return this.members.flatMap((member) => {
       const [live] = this.live.of(member.index)
       const container = told.get(member.id)
       const what = `${member.kind} ${member.id} is ${container?.status} (${container?.reason?.code})`
@@ -192,10 +188,10 @@ export class Fleet {
   }
 
   /** Resolves with the seconds that it took until all is as wished. */
-  async converged(what: string, withinSeconds: number, host?: string): Promise<number> {
+  async converged(what: string, withinSeconds: number): Promise<number> {
     const since = performance.now()
     let amiss: string[] = []
-    const probe = async () => (amiss = await this.amiss(host)).length === 0
+    const probe = async () => (amiss = await this.amiss()).length === 0
     await waitFor(what, probe, withinSeconds * 1000).catch(() => {
       throw new Error(`${what}: after ${withinSeconds} s ${amiss.length} amiss:\n${amiss.slice(0, 10).join("\n")}`)
     })

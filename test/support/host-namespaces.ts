@@ -105,7 +105,7 @@ export async function openHost(options: HostNamespaceOptions): Promise<HostNames
     pid,
     on,
     cut: () => nft(`add element inet ${table} cut { "${link}" }\n`),
-    heal: () => nft(`delete element inet ${table} cut { "${link}" }\n`),
+    heal: () => nft(`flush set inet ${table} cut\n`),
     close,
   }
 }

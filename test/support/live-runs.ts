@@ -16,6 +16,8 @@ export interface LiveRun {
 export class LiveRuns {
   /** By run. */
   readonly #live = new Map<RunId, LiveRun>()
+  /** Runs with a cgroup and no process. */
+  readonly #empty = new Set<RunId>()
   readonly #worker: Worker
 
   /** `hostOf` also knows the runs that have ended. */
@@ -27,7 +29,11 @@ export class LiveRuns {
     const hosts = new Map<RunId, string>()
     this.#worker = new Worker(new URL("./live-runs-sampler.ts", import.meta.url), { workerData })
     this.#worker.on("message", (look: Look) => {
-      for (const run of look.ended) this.#live.delete(run)
+      for (const run of look.ended) {
+        this.#live.delete(run)
+        this.#empty.add(run)
+      }
+      for (const run of look.gone) this.#empty.delete(run)
       for (const one of look.began) {
         hosts.set(one.run, one.host)
         this.#live.set(one.run, one)
@@ -37,6 +43,11 @@ export class LiveRuns {
     this.#worker.on("error", (error) => {
       throw error
     })
+  }
+
+  /** Runs that have ended and of which a cgroup is left. */
+  get remains(): readonly RunId[] {
+    return [...this.#empty]
   }
 
   of(container: number): LiveRun[] {

@@ -19,7 +19,9 @@ export interface OwnHost {
   readonly nodeId: NodeId
   readonly network: HostNamespace
   readonly bridge: BridgeProcess
-  /** Holds a folder for each run of which anything is left, as a path that we can read. */
+  /** The bridge's state folder, as a path that we can read. */
+  readonly folder: string
+  /** In it, a folder for each run of which anything is left. */
   readonly runFolder: string
 }
 
@@ -54,6 +56,9 @@ export async function openSeveralHosts(options: SeveralHostsOptions): Promise<Se
   const bridges: BridgeProcess[] = []
   let controlPlane: ControlPlane | undefined
   const stop = async (how: "drain" | "leave") => {
+    // Whatever a test that failed has left them in.
+    for (const network of networks) network.heal()
+    for (const { pid } of bridges) if (pid !== undefined) process.kill(pid, "SIGCONT")
     await Promise.all(bridges.map((bridge) => bridge.stop(how)))
     await controlPlane?.stop()
     await Promise.all(networks.map((network) => network.close()))
@@ -94,7 +99,7 @@ export async function openSeveralHosts(options: SeveralHostsOptions): Promise<Se
         runtime: "crun",
         joinTokenFile,
         on: network.on,
-        extraArgs: ["--name", name, "--profiles", "hardened", ...(options.bridgeArgs ?? [])],
+        extraArgs: ["--name", name, "--profiles", "hardened", "--drain-timeout", "1", ...(options.bridgeArgs ?? [])],
         ...(skew && {
           env: { NODE_OPTIONS: `--import=${CLOCK}`, CLOCK_AHEAD_MS: String(skew.aheadMs), CLOCK_RATE: String(skew.rate) },
         }),
@@ -106,7 +111,8 @@ export async function openSeveralHosts(options: SeveralHostsOptions): Promise<Se
       const { items } = await operator.get<{ items: { id: NodeId; hostname: string }[] }>("/v1/admin/nodes")
       const nodeId = items.find(({ hostname }) => hostname === name)?.id
       if (nodeId === undefined) throw new Error(`${name} is not among the nodes`)
-      return { name, nodeId, network, bridge, runFolder: join(`/proc/${network.pid}/root`, hostPaths(state).runsDir) }
+      const seen = join(`/proc/${network.pid}/root`, state)
+      return { name, nodeId, network, bridge, folder: seen, runFolder: hostPaths(seen).runsDir }
     }
     const opened = await Promise.allSettled(Array.from({ length: count }, (_, index) => open(index)))
     const hosts = opened.map((each) => {

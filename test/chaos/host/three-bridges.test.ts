@@ -4,13 +4,15 @@
  * come to what was wished within a stated time. `BERTH_SEED` repeats the choice of faults, `BERTH_CONTAINERS` asks for another
  * number, and `BERTH_BRIDGE_LOGS` names a file for what the bridges and the control plane printed.
  */
-import { rmSync, writeFileSync } from "node:fs"
+import { execFileSync, spawnSync } from "node:child_process"
+import { rmSync, statfsSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import fc from "fast-check"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { readRecord } from "../../../node-bridge/runtime/host-record.ts"
+import type { NodeView } from "../../../schema/api.ts"
 import { MIB } from "../../../schema/container.ts"
-import { LEASE_SECONDS } from "../../../schema/protocol.ts"
+import { HEARTBEAT_SECONDS, LEASE_SECONDS } from "../../../schema/protocol.ts"
 import { Fleet } from "../../support/fleet.ts"
 import type { Kind, Member } from "../../support/fleet.ts"
 import { check, OVERLAP_MS } from "../../support/history-check.ts"
@@ -21,15 +23,23 @@ import { waitFor } from "../../support/wait-for.ts"
 
 const CONTAINERS = Number(process.env.BERTH_CONTAINERS ?? 500)
 const SEED = Number(process.env.BERTH_SEED || Math.floor(Math.random() * 2 ** 31))
-/** Of all, those that are created before two of the hosts are away. */
-const EARLY = Math.floor(CONTAINERS * 0.7)
-/** Of twenty containers two each are `keep`, `once` and `start_first`, and one is `stubborn`. */
-const KINDS: readonly Kind[] = Array.from({ length: CONTAINERS }, (_, i) => {
-  if (i % 20 === 19) return "stubborn"
-  if (i % 10 === 1) return "keep"
-  if (i % 10 === 4) return "once"
-  return i % 10 === 7 ? "start_first" : "plain"
-})
+/** Of all, those that are created while all hosts take some, while one is cordoned, and while two are away. */
+const [EARLY, CORDONED] = [Math.floor(CONTAINERS * 0.6), Math.floor(CONTAINERS * 0.1)]
+const LATE = CONTAINERS - EARLY - CORDONED
+const kindsOf = (count: number, ...some: readonly Kind[]): Kind[] =>
+  Array.from({ length: count }, (_, i) => some[i % some.length] ?? "plain")
+const MIXED: readonly Kind[] = [
+  "plain",
+  "keep",
+  "plain",
+  "start_first",
+  "plain",
+  "once",
+  "plain",
+  "start_first",
+  "plain",
+  "plain",
+]
 
 const share = fc.double({ min: 0.1, max: 0.9, noNaN: true })
 const [PLAN] = fc.sample(
@@ -47,11 +57,15 @@ if (PLAN === undefined) throw new Error("no plan")
 const [CUT = 0, STOPPED = 1, LEFT = 2] = PLAN.parts
 /** Slower by less than the lease allows for. */
 const SLOW = 0.992
+/** The platform counts from the last heartbeat, and we see what begins and ends a little late. */
+const HEARD_LATE_MS = HEARTBEAT_SECONDS * 1000 + 500
 const SMALL_DISK_BYTES = 768 * MIB
 
 let folder: string
 let lab: SeveralHosts
 let fleet: Fleet
+/** How long two of one container may have lived: from when the lease ended until the bridge that was stopped had destroyed its own. */
+let overlapMs = 0
 const figures: string[] = [`seed ${SEED}, ${CONTAINERS} containers on 3 hosts`]
 const log: string[] = []
 const begunAt = performance.now()
@@ -72,11 +86,12 @@ const hostOf = (part: number): OwnHost => {
   if (host === undefined) throw new Error(`no host ${part}`)
   return host
 }
+const startsAgain = ({ member }: { readonly member: Member }) => member.kind !== "once"
 const mayGoOn = ({ member }: { readonly member: Member }) => member.kind === "keep"
 
 /** Kills the monitor of a run, and nothing else of it. */
-function killMonitor(host: OwnHost, run: string): void {
-  const monitor = readRecord(join(host.runFolder, run, "run.jsonl"))?.monitor
+function killMonitor(host: OwnHost | undefined, run: string): void {
+  const monitor = readRecord(join(host?.runFolder ?? "", run, "run.jsonl"))?.monitor
   if (monitor) process.kill(monitor.pid, "SIGKILL")
 }
 
@@ -93,6 +108,22 @@ async function killWorkerd(): Promise<void> {
   note("workerd killed, answers again", since(start))
 }
 
+const nodeOf = (host: OwnHost) => lab.operator.get<NodeView>(`/v1/admin/nodes/${host.nodeId}`)
+const drain = (host: OwnHost, deadline_seconds: number) =>
+  lab.operator.post<NodeView>(`/v1/admin/nodes/${host.nodeId}/drain`, { deadline_seconds })
+
+/** Leaves no block free where the bridge's state is; answers what gives them back. */
+async function fillDisk(host: OwnHost): Promise<() => void> {
+  const filler = join(host.folder, "filler")
+  const { bavail, bsize } = statfsSync(host.folder)
+  // What is free is not free for one file to the last block: the rest by writing until it is refused.
+  execFileSync("fallocate", ["-l", String(Math.floor(bavail * 0.95) * bsize), filler])
+  const write = ["if=/dev/zero", `of=${filler}`, "bs=64K", "oflag=append", "conv=notrunc"]
+  expect(spawnSync("dd", write, { stdio: "ignore" }).status).toBe(1)
+  await waitFor("the host to say that its disk is full", async () => (await nodeOf(host)).conditions[0]?.kind === "disk_pressure")
+  return () => rmSync(filler)
+}
+
 beforeAll(async () => {
   folder = temporaryFolder("chaos")
   const capacity = { cpus: 100, runs: CONTAINERS + 50, "memory-bytes": 64 * 1024 * MIB, "disk-bytes": CONTAINERS * 32 * MIB }
@@ -100,7 +131,7 @@ beforeAll(async () => {
     folder,
     count: 3,
     bridgeArgs: Object.entries(capacity).flatMap(([what, much]) => [`--capacity-${what}`, String(much)]),
-    small: { [LEFT]: SMALL_DISK_BYTES },
+    small: { [CUT]: SMALL_DISK_BYTES },
     skewed: { [CUT]: { aheadMs: PLAN?.aheadMs ?? 0, rate: SLOW } },
     onLog: (from, line) => log.push(`${from} ${line}`),
   })
@@ -119,7 +150,7 @@ afterAll(async () => {
 describe(`with seed ${SEED}`, () => {
   it("all start while workerd and a bridge are killed", async () => {
     const start = performance.now()
-    const created = fleet.create(KINDS.slice(0, EARLY))
+    const created = fleet.create(kindsOf(EARLY, ...MIXED))
     const faults = [
       { at: PLAN?.workerdAt ?? 0, strike: killWorkerd },
       { at: PLAN?.bridgeAt ?? 0, strike: () => process.kill(hostOf(LEFT).bridge.pid ?? 0, "SIGKILL") },
@@ -134,6 +165,55 @@ describe(`with seed ${SEED}`, () => {
     figures.push(`        on the hosts: ${lab.hosts.map(({ name }) => fleet.live.on(name).length).join(", ")}`)
   })
 
+  it("one host is emptied while another's disk is full, and gets nothing until it is uncordoned", async () => {
+    const [host, full] = [hostOf(LEFT), hostOf(CUT)]
+    const start = performance.now()
+    const empty = await fillDisk(full)
+    note("a full disk was noticed", since(start))
+    const victims = [
+      ...pick(fleet.on(full.name).filter(startsAgain), 5),
+      ...pick(fleet.on(hostOf(STOPPED).name).filter(startsAgain), 10),
+    ]
+    for (const { run, host: name } of victims)
+      killMonitor(
+        lab.hosts.find((one) => one.name === name),
+        run,
+      )
+    process.kill(hostOf(STOPPED).bridge.pid ?? 0, "SIGKILL")
+    const killedAt = performance.now()
+    const another = ({ member, run }: (typeof victims)[number]) => fleet.live.of(member.index).some((one) => one.run !== run)
+    const runAgain = waitFor("those to run again whose monitors were killed", () => victims.every(another), 40_000).then(() =>
+      note(`${victims.length} monitors and a bridge killed, all of them run again`, since(killedAt)),
+    )
+
+    const there = fleet.on(host.name)
+    const staying = there.filter(({ member }) => member.kind === "once")
+    const drainedAt = performance.now()
+    const begun = await drain(host, 60)
+    expect(begun.drain).toMatchObject({ runs_at_start: there.length })
+    const seen: number[] = []
+    await waitFor("all to have left but what is not to be started again", async () => {
+      const { drain: progress } = await nodeOf(host)
+      if (progress && progress.runs_left !== seen.at(-1)) seen.push(progress.runs_left)
+      return progress?.runs_left === staying.length && fleet.on(host.name).length === staying.length
+    }, 60_000) // prettier-ignore
+    note(`${there.length - staying.length} left a host that is emptied`, since(drainedAt))
+    expect(seen, "runs left").toEqual(seen.toSorted((a, b) => b - a))
+    await drain(host, 0)
+    await waitFor("none to be left", async () => (await nodeOf(host)).drain?.runs_left === 0, 30_000)
+    note("and the last, that no policy starts again", since(drainedAt))
+
+    await runAgain
+    empty()
+    await waitFor("the disk to have space again", async () => (await nodeOf(full)).conditions.length === 0)
+    await fleet.create(kindsOf(CORDONED, "stubborn", "plain"))
+    await fleet.converged("all run elsewhere", 60)
+    expect(fleet.on(host.name)).toEqual([])
+    await lab.operator.post(`/v1/admin/nodes/${host.nodeId}/uncordon`)
+    expect(await nodeOf(host)).toMatchObject({ cordoned: false, drain: null })
+    note("disk filled and freed, host emptied, cordoned and open again", since(start))
+  })
+
   it("none is lost or doubled when one host is cut off and another's bridge is stopped, for longer than a lease", async () => {
     const [cut, stopped, left] = [hostOf(CUT), hostOf(STOPPED), hostOf(LEFT)]
     const before = new Map([cut, stopped].map((host) => [host.name, fleet.on(host.name)]))
@@ -141,6 +221,13 @@ describe(`with seed ${SEED}`, () => {
     const awayAt = performance.now()
     cut.network.cut()
     process.kill(stopped.bridge.pid ?? 0, "SIGSTOP")
+
+    const stillThere = () => fleet.on(cut.name).filter((one) => !mayGoOn(one))
+    const stoppedItself = waitFor(
+      "the host that is cut off to stop what must not go on",
+      () => stillThere().length === 0,
+      60_000,
+    ).then(() => since(awayAt))
 
     // What is deleted now, its node hears of when it is back.
     for (const host of [cut, stopped]) {
@@ -154,15 +241,12 @@ describe(`with seed ${SEED}`, () => {
       ]
       await Promise.all(doomed.map(({ member }) => fleet.remove(member)))
     }
-    const late = fleet.create(KINDS.slice(EARLY))
-    for (const { run } of pick(fleet.on(left.name), 10)) killMonitor(left, run)
-    process.kill(left.bridge.pid ?? 0, "SIGKILL")
+    const late = fleet.create(kindsOf(LATE, ...MIXED))
     await late
-    note("the rest created on the host that is left, after the cut", since(awayAt))
+    note("after the cut the rest were created", since(awayAt))
+    process.kill(left.bridge.pid ?? 0, "SIGKILL")
 
-    const stillThere = () => fleet.on(cut.name).filter((one) => !mayGoOn(one))
-    await waitFor("the host that is cut off to have stopped all but what is to go on", () => stillThere().length === 0, 60_000)
-    const selfStopped = since(awayAt)
+    const selfStopped = await stoppedItself
     note("after the cut its bridge had stopped what must not go on", selfStopped)
     expect(selfStopped).toBeLessThan(LEASE_SECONDS)
 
@@ -184,6 +268,7 @@ describe(`with seed ${SEED}`, () => {
       fleet.on(stopped.name).filter((one) => !mayGoOn(one) && (before.get(stopped.name) ?? []).some(({ run }) => run === one.run))
     await waitFor("the bridge that goes on to have destroyed what was given up", () => orphans().length === 0, 30_000)
     note("after it went on, the bridge that was stopped had destroyed what was given up", since(backAt))
+    overlapMs = Math.ceil((since(awayAt) - LEASE_SECONDS) * 1000) + HEARD_LATE_MS
     await fleet.converged("all are as wished", 60)
     note("after both were back all is as wished", since(backAt))
   })
@@ -197,9 +282,14 @@ describe(`with seed ${SEED}`, () => {
     const entries = history.entries.map((entry) =>
       entry.kind === "orphaned" && there.has(entry.run) ? { ...entry, code: "bridge_stopped" } : entry,
     )
-    // Nobody on that host could end them; how long that was is in the figures.
-    const overlap = { ...OVERLAP_MS, bridge_stopped: 60_000 }
-    const found = check({ ...history, entries }, overlap)
+    // Nobody on that host could end them before it went on.
+    const found = check({ ...history, entries }, { ...OVERLAP_MS, bridge_stopped: overlapMs })
     expect(found.slice(0, 20), `${found.length} violations`).toEqual([])
+    // The same history shows that two lived at once there, and that this would be seen anywhere else.
+    const doubled = check({ ...history, entries }, { ...OVERLAP_MS, bridge_stopped: 0 })
+    expect(new Set(doubled.map(({ rule }) => rule))).toEqual(new Set(["two_holders"]))
+    figures.push(
+      `two of one container lived at once ${doubled.length} times, for ${overlapMs} ms at most, where the bridge was stopped`,
+    )
   })
 })
