@@ -6,14 +6,16 @@
  * - A run's process is started once at most. A container with restart `no` gets another run only from its tenant, or for a run
  *   that was given up before anybody heard of its start; whether that one had started all the same nobody could know.
  * - No two processes of one container live at once, but for `start_first` in a drain, and for the windows below: a run that was
- *   given up may take so long to end after the next one began.
+ *   given up may take so long to end after the next one began. A host without a bridge keeps its containers: it stops them as
+ *   soon as a bridge is there again and finds that the lease is over.
  * - Quotas, nodes' capacities, one credit for each reservation, one container for each key, each event once and in order.
  */
 import type { ContainerId, RunId } from "../../schema/ids.ts"
-import type { RunState } from "../../schema/lifecycle.ts"
-import { LEASE_SECONDS } from "../../schema/protocol.ts"
 import { checkEvents } from "./history-events.ts"
-import type { Amount, Entry, History } from "./history.ts"
+import { checkProcesses, firstAt, OVERLAP_MS } from "./history-processes.ts"
+import { all, type Amount, type History, type Of } from "./history.ts"
+
+export { OVERLAP_MS }
 
 export const RULES = [
   "lost_job", "stuck", "disobeyed", "unasked", "key_made_two", "two_holders", "started_twice", "ran_again", "quota_exceeded",
@@ -25,17 +27,6 @@ export type Rule = (typeof RULES)[number]
 export interface Violation {
   readonly rule: Rule
   readonly what: string
-}
-
-/**
- * How long two may live, by the reason's code for which the older one was given up. A lease that lapsed leaves none: its node
- * stopped the run before. A run that is given up for being slow, or because its node was forgotten, ends when its node hears of
- * it, or when the node's own lease ends.
- */
-export const OVERLAP_MS: Readonly<Record<string, number>> = {
-  node_lost: 0,
-  deadline_exceeded: LEASE_SECONDS * 1000,
-  node_forgotten: LEASE_SECONDS * 1000,
 }
 
 export type Find = (rule: Rule, what: string) => void
@@ -52,10 +43,6 @@ export function check(recorded: History, overlapMs: Readonly<Record<string, numb
   checkEvents(history, find)
   return found
 }
-
-type Of<K extends Entry["kind"]> = Extract<Entry, { kind: K }>
-const all = <K extends Entry["kind"]>({ entries }: History, kind: K): Of<K>[] =>
-  entries.filter((entry): entry is Of<K> => entry.kind === kind)
 
 const EXPLAINED = ["no_capacity", "restart_backoff", "gave_up"]
 
@@ -91,85 +78,6 @@ function checkContainers(history: History, find: Find): void {
     const keptUp = ask.restart === "always" && (last === "start" || last === "restart")
     if (keptUp && ["exited", "lost", "created"].includes(status) && !EXPLAINED.includes(reason ?? ""))
       find("lost_job", `${id} is to be kept running and is ${status}: ${reason}`)
-  }
-}
-
-/** A process on a host; `until_ms` is infinite while it lives. */
-interface Process {
-  readonly run: RunId
-  readonly container: ContainerId
-  readonly from_ms: number
-  until_ms: number
-}
-
-function checkProcesses(history: History, overlapMs: Readonly<Record<string, number>>, find: Find): void {
-  const ended = firstAt([...all(history, "exited"), ...all(history, "destroyed")])
-  const processes = all(history, "started").map(({ run, container, at_ms }): Process => ({
-    run,
-    container,
-    from_ms: at_ms,
-    until_ms: ended.get(run) ?? Number.POSITIVE_INFINITY,
-  }))
-  const starts = new Map<RunId, number>()
-  for (const { run } of processes) starts.set(run, (starts.get(run) ?? 0) + 1)
-  for (const [run, times] of starts) if (times > 1) find("started_twice", `${run} was started ${times} times`)
-
-  const orphaned = new Map(all(history, "orphaned").map((entry) => [entry.run, entry]))
-  const relieved = new Set(all(history, "relieved").map((entry) => entry.run))
-  for (const [container, list] of Map.groupBy(processes, (process) => process.container)) {
-    const inOrder = list.toSorted((a, b) => a.from_ms - b.from_ms)
-    for (const [i, older] of inOrder.entries()) {
-      for (const younger of inOrder.slice(i + 1)) {
-        const overlap = older.until_ms - younger.from_ms
-        if (older.run === younger.run || overlap <= 0 || relieved.has(older.run) || relieved.has(younger.run)) continue
-        // Whichever of the two was given up is the one that may take its time.
-        const given = orphaned.get(older.run) ?? orphaned.get(younger.run)
-        const allowed = given === undefined ? 0 : (overlapMs[given.code] ?? 0)
-        if (overlap > allowed)
-          find(
-            "two_holders",
-            `${container}: ${older.run} lived ${overlap} ms beside ${younger.run} (${given?.code ?? "not given up"})`,
-          )
-      }
-    }
-  }
-  checkAgain(history, orphaned, find)
-
-  const gone = new Set(all(history, "destroyed").map((entry) => entry.run))
-  const connected = new Set(history.final.connected)
-  for (const { run, node } of all(history, "accepted"))
-    if (orphaned.has(run) && connected.has(node) && !gone.has(run))
-      find("orphan_left", `${run} was given up and is still on ${node}`)
-}
-
-const firstAt = (entries: readonly { run: RunId; at_ms: number }[]) => {
-  const first = new Map<RunId, number>()
-  for (const { run, at_ms } of entries) first.set(run, Math.min(first.get(run) ?? at_ms, at_ms))
-  return first
-}
-
-const MAY_HAVE_RUN: readonly RunState[] = ["starting", "running", "completed", "failed"]
-
-/** Of containers with restart `no`: a run that was heard to have started is the last, until the tenant wants another. */
-function checkAgain(history: History, orphaned: ReadonlyMap<RunId, Of<"orphaned">>, find: Find): void {
-  const once = new Set(
-    all(history, "asked")
-      .filter((entry) => entry.restart === "no")
-      .map((entry) => entry.container),
-  )
-  const heard = firstAt(all(history, "reported").filter((entry) => MAY_HAVE_RUN.includes(entry.state)))
-  const relieved = new Set(all(history, "relieved").map((entry) => entry.run))
-  const ran = new Map<ContainerId, RunId>()
-  for (const entry of history.entries) {
-    if (entry.kind === "acted" && (entry.action === "start" || entry.action === "restart")) ran.delete(entry.container)
-    if (entry.kind !== "started" || !once.has(entry.container)) continue
-    const before = ran.get(entry.container)
-    ran.set(entry.container, entry.run)
-    if (before === undefined || before === entry.run || relieved.has(before)) continue
-    const given = orphaned.get(before)
-    const unheard = given !== undefined && (heard.get(before) ?? Number.POSITIVE_INFINITY) >= given.at_ms
-    if (given?.code === "deadline_exceeded" && unheard) continue
-    find("ran_again", `${entry.container} has restart no, ran as ${before}, and was started again as ${entry.run}`)
   }
 }
 

@@ -6,12 +6,14 @@
  */
 import type { EventType } from "../../schema/api.ts"
 import type { CellId, ContainerId, NodeId, RunId, TenantId } from "../../schema/ids.ts"
-import type { RunState, Status } from "../../schema/lifecycle.ts"
+import type { Action as AnyAction, RunState, Status } from "../../schema/lifecycle.ts"
 
 export interface Amount {
   readonly cpus: number
   readonly memory_bytes: number
 }
+
+export type Action = Exclude<AnyAction, "pause" | "unpause">
 
 export type Happening =
   /** A create was answered: once for each answer, so that a repeat of the key shows. A batch answers once for each container. */
@@ -26,8 +28,10 @@ export type Happening =
       readonly remove_on_exit: boolean
       readonly asks: Amount
     }
+  /** An action was asked for the first time: from here on it may have happened. */
+  | { readonly kind: "called"; readonly container: ContainerId; readonly action: Action }
   /** An action was answered with success. One whose answer was lost is repeated under its key until it is. */
-  | { readonly kind: "acted"; readonly container: ContainerId; readonly action: "start" | "restart" | "stop" | "kill" | "remove" }
+  | { readonly kind: "acted"; readonly container: ContainerId; readonly action: Action }
   | { readonly kind: "quota"; readonly tenant: TenantId; readonly containers: number; readonly limit: Amount }
   /** What the tenant's object counts against the quota, looked at between two of its transactions. */
   | { readonly kind: "used"; readonly tenant: TenantId; readonly containers: number; readonly amount: Amount }
@@ -54,6 +58,8 @@ export type Happening =
   | { readonly kind: "reported"; readonly run: RunId; readonly node: NodeId; readonly state: RunState }
   /** The platform gave the run up. `code` is the reason's: node_lost, node_forgotten, deadline_exceeded. */
   | { readonly kind: "orphaned"; readonly run: RunId; readonly container: ContainerId; readonly code: string }
+  /** A host's bridge began, or was killed or stopped: until one is there again nobody on that host knows of any lease. */
+  | { readonly kind: "bridge"; readonly node: NodeId; readonly up: boolean }
   /** Its node is being emptied, and its container has `start_first`: the next run may start beside it. */
   | { readonly kind: "relieved"; readonly run: RunId }
 
@@ -107,8 +113,10 @@ export class Recorder {
   add(happening: Happening): void {
     this.entries.push({ ...happening, at_ms: this.#now() })
   }
-
-  of<K extends Happening["kind"]>(kind: K): Extract<Entry, { kind: K }>[] {
-    return this.entries.filter((entry): entry is Extract<Entry, { kind: K }> => entry.kind === kind)
-  }
 }
+
+export type Of<K extends Entry["kind"]> = Extract<Entry, { kind: K }>
+
+/** In the order in which they were recorded. */
+export const all = <K extends Entry["kind"]>({ entries }: Pick<History, "entries">, kind: K): Of<K>[] =>
+  entries.filter((entry): entry is Of<K> => entry.kind === kind)
