@@ -128,11 +128,11 @@ export async function createOciController(options: OciControllerOptions, signal?
     stateDir: host.stateDir,
     log,
     notice: (notice) => happenings.notice(notice),
-    condition: (found) => happenings.setCondition("disk_pressure", found),
+    condition: (condition) => happenings.setCondition("disk_pressure", condition),
     ...options.disks,
   })
   await diskWatch.look()
-  const memoryWatch = new MemoryWatch({ log, changed: (found) => happenings.setCondition("memory_pressure", found) })
+  const memoryWatch = new MemoryWatch({ log, changed: (condition) => happenings.setCondition("memory_pressure", condition) })
   const devices = await DeviceRegistry.open(options.devices ?? {}, host.stateDir, happenings, log)
   const used = runtimes.chosen.map(([profile, name]) => [profile, useRuntime(name, layout, host)] as const)
   const controller = new OciController(

@@ -7,11 +7,20 @@ import { aToken } from "../support/tokens.ts"
 
 const operate = async (method: string, path: string, body?: object) => call(method, path, { token: await aToken(), body })
 
+const view = async (answer: Response) => NodeView.parse(await answer.json())
+
+/** Of a call that waits for a new container to run. */
+const status = async (token: string) => {
+  const body = { image: "a", placement: { labels: { region: "eu-8" } } }
+  const { id: made } = await (await call("POST", "/v1/containers", { token, body })).json<{ id: string }>()
+  const answer = await call("GET", `/v1/containers/${made}/wait?status=running&timeout=1`, { token })
+  return answer.status
+}
+
 describe("nodes", () => {
   it("are cordoned, drained and uncordoned, and say so", async () => {
     const { id } = await anEnrolledNode()
     const path = `/v1/admin/nodes/${id}`
-    const view = async (answer: Response) => NodeView.parse(await answer.json())
     expect(await view(await operate("POST", `${path}/cordon`, { reason: "new memory" }))).toMatchObject({
       cordoned: true,
       accepting: false,
@@ -35,12 +44,6 @@ describe("nodes", () => {
     const path = `/v1/admin/nodes/${id}`
     const exclusive = async (exclusive_to: string[] | null) =>
       NodeView.parse(await (await operate("PATCH", path, { exclusive_to })).json()).exclusive_to
-    const status = async (token: string) => {
-      const body = { image: "a", placement: { labels: { region: "eu-8" } } }
-      const { id: made } = await (await call("POST", "/v1/containers", { token, body })).json<{ id: string }>()
-      const answer = await call("GET", `/v1/containers/${made}/wait?status=running&timeout=1`, { token })
-      return answer.status
-    }
     expect(await exclusive([mine.id])).toEqual([mine.id])
     expect([await status(mine.token), await status(other.token)]).toEqual([200, 408])
     expect(await exclusive(null)).toBeNull()

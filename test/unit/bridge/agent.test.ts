@@ -273,9 +273,9 @@ describe("the lease", () => {
   })
 })
 
-describe("a bridge that was stopped past its lease", () => {
-  const ends = (runId: RunId) => waitFor(`the end of ${runId}`, async () => (await host.inspect(runId)).kind === "exited")
+const hasEnded = (runId: RunId) => waitFor(`the end of ${runId}`, async () => (await host.inspect(runId)).kind === "exited")
 
+describe("a bridge that was stopped past its lease", () => {
   it("stops its runs before it takes anything that was on its way to it", async () => {
     const { run_id } = await aRunning()
     const late = anAssignment()
@@ -283,7 +283,7 @@ describe("a bridge that was stopped past its lease", () => {
     stoppedForMs = 60_000
     platform.assign(late)
     platform.assignments.delete(late.run_id) // given up by the platform meanwhile
-    await ends(run_id)
+    await hasEnded(run_id)
     expect(await reaches(run_id, "end", ({ state }) => state === "stopped")).toMatchObject({
       exit: { by: "platform" },
       reason: { code: "lease_lost" },
@@ -307,7 +307,7 @@ describe("a bridge that was stopped past its lease", () => {
     const other = await aRunning()
     stoppedForMs = 60_000
     platform.drop()
-    await ends(other.run_id)
+    await hasEnded(other.run_id)
     await aRunning()
     expect(await host.inspect(kept.run_id)).toMatchObject({ kind: "running" })
     expect(platform.observed.get(kept.run_id)).toMatchObject({ state: "running" })

@@ -1,6 +1,8 @@
 import { describe, expect, it } from "vitest"
 import { backoffMs, failuresAfter } from "../../../node-bridge/agent/backoff.ts"
 
+const after = (...ends: { wasOpen: boolean; livedMs: number }[]) => ends.reduce(failuresAfter, 0)
+
 describe("back-off", () => {
   it("doubles from a tenth of a second to fifteen, and spreads over the upper half", () => {
     expect([1, 2, 3, 8, 9, 99].map((failures) => backoffMs(failures, 0.999_999))).toEqual(
@@ -9,7 +11,6 @@ describe("back-off", () => {
     expect(backoffMs(3, 0)).toBe(200)
   })
 
-  const after = (...ends: { wasOpen: boolean; livedMs: number }[]) => ends.reduce(failuresAfter, 0)
   const refused = { wasOpen: false, livedMs: 10 }
   const cutShort = { wasOpen: true, livedMs: 3_000 }
   const healthy = { wasOpen: true, livedMs: 60_000 }

@@ -10,6 +10,13 @@ const GIB = 1024 ** 3
 const disk = { kind: "disk_pressure" as const, message: "The node's disk has only 3 MiB left." }
 const broken = { kind: "runtime_broken" as const, message: "no" }
 
+const aNotice = (run_id: Notice["run_id"], at_ms: number) => ({
+  run_id,
+  kind: "disk_full" as const,
+  at_ms,
+  reason: { code: "disk_full", message: "full" },
+})
+
 describe("a host's condition", () => {
   it("lets runs come while nothing is wrong", () => {
     expect(conditionOf([])).toEqual({ accepting: true, reason: null, conditions: [] })
@@ -25,12 +32,13 @@ describe("a host's condition", () => {
   })
 })
 
+const memory = (available: number, stalledPercent: number | null = 0) => ({
+  totalBytes: 16 * GIB,
+  availableBytes: available * GIB,
+  stalledPercent,
+})
+
 describe("the memory of a host", () => {
-  const memory = (available: number, stalledPercent: number | null = 0) => ({
-    totalBytes: 16 * GIB,
-    availableBytes: available * GIB,
-    stalledPercent,
-  })
   /** A floor of 4 %: 0.64 GiB. */
   it.each([
     ["plenty", memory(8), false, false],
@@ -66,13 +74,6 @@ describe("the memory of a host", () => {
 })
 
 describe("what happens on a host", () => {
-  const aNotice = (run_id: Notice["run_id"], at_ms: number) => ({
-    run_id,
-    kind: "disk_full" as const,
-    at_ms,
-    reason: { code: "disk_full", message: "full" },
-  })
-
   it("waits for somebody to hear it, the latest of each run and kind", () => {
     const happenings = new Happenings()
     const [one, other] = [anId("run"), anId("run")]

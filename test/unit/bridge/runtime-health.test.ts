@@ -28,15 +28,16 @@ describe("a host is suspect", () => {
   }) // prettier-ignore
 })
 
+const settled = async () => {
+  for (let i = 0; i < 5; i++) await Promise.resolve()
+}
+
 describe("a host that is suspect", () => {
   let timers: ManualTimers
   let works: boolean
   let probes: number
   let changes: number
   let health: RuntimeHealth
-  const settled = async () => {
-    for (let i = 0; i < 5; i++) await Promise.resolve()
-  }
   const fail = async () => {
     for (let i = 0; i < SUSPECT_AFTER; i++) health.failed(anAssignment(), "start_failed")
     await settled()
