@@ -1,10 +1,13 @@
 /**
- * Known vulnerabilities of what a node runs containers with, told by version numbers alone: a distribution may have mended
- * one without changing the number. Pure. Left out is what needs a feature that no node-bridge uses: checkpoints, krun.
+ * Known vulnerabilities of what a node runs containers with, told by version numbers: the program's own, and the package's
+ * where Debian mended one without changing that. Pure. Left out is what needs a feature that no node-bridge uses:
+ * checkpoints, krun.
  *
  * Sources: runc's CHANGELOG.md, crun's NEWS and release notes up to 1.30, GHSA-fcm2-6c3h-pg6j (conmon), the CVE record of
- * CVE-2025-2713 (runsc), and for kernels https://github.com/nluedtke/linux_kernel_cves (data/stream_fixes.json).
+ * CVE-2025-2713 (runsc), and for kernels https://github.com/nluedtke/linux_kernel_cves (data/stream_fixes.json). Debian's
+ * own fixes: DLA-3369-1, and the changelog of runc 1.1.5+ds1-1+deb12u1; those of crun, conmon and gVisor name none.
  */
+import { compareDebianVersions } from "./debian-version.ts"
 
 export interface Vulnerability {
   readonly component: string
@@ -21,6 +24,8 @@ interface Known {
   readonly since?: string
   /** The first mended version of each release branch, lowest first. Branches not named that are newer than the last are mended. */
   readonly fixed: readonly [string, ...string[]]
+  /** The first mended version of the source package in a release of a distribution, such as `debian:12`. */
+  readonly packages?: Readonly<Record<string, string>>
   readonly summary: string
 }
 
@@ -35,13 +40,21 @@ const KNOWN: readonly Known[] = [
     component: "runc",
     id: "CVE-2022-29162",
     fixed: ["1.1.2"],
+    packages: { "debian:10": "1.0.0~rc6+dfsg1-3+deb10u2" },
     summary: "Further processes begin with inheritable capabilities.",
   },
-  { component: "runc", id: "CVE-2023-28642", fixed: ["1.1.5"], summary: "A link for /proc in the image undoes confinement." },
+  {
+    component: "runc",
+    id: "CVE-2023-28642",
+    fixed: ["1.1.5"],
+    packages: { "debian:10": "1.0.0~rc6+dfsg1-3+deb10u2" },
+    summary: "A link for /proc in the image undoes confinement.",
+  },
   {
     component: "runc",
     id: "CVE-2024-21626",
     fixed: ["1.1.12"],
+    packages: { "debian:12": "1.1.5+ds1-1+deb12u1" },
     summary: "A descriptor of the host's file system leaks into the container's first process.",
   },
   {
@@ -161,12 +174,16 @@ const KNOWN: readonly Known[] = [
   },
 ]
 
+/** In `NodeFacts.versions`: which package a program is of, as in `debian:12 1.1.5+ds1-1+deb12u1`. */
+export const packageKey = (component: string) => `${component}_package`
+
 /**
  * What is known of the versions that a node reports, by the names of `NodeFacts.versions`. `kernel_build` is the kernel's
  * own line about its build: Debian keeps the stable version there and only its own count in the release.
  */
 export function knownVulnerabilities(versions: Readonly<Record<string, string>>): Vulnerability[] {
-  return KNOWN.flatMap(({ component, id, since, fixed, summary }) => {
+  return KNOWN.flatMap(({ component, id, since, fixed, packages = {}, summary }) => {
+    if (isMended(versions[packageKey(component)], packages)) return []
     const reported = component === "kernel" ? kernelOf(versions) : versions[component]
     const version = reported === undefined ? undefined : parse(reported)
     if (reported === undefined || version === undefined || isFixed(version, fixed)) return []
@@ -174,6 +191,12 @@ export function knownVulnerabilities(versions: Readonly<Record<string, string>>)
     const fixed_in = fixed.find((one) => compare(parse(one) ?? [], version) > 0) ?? fixed[0]
     return [{ component, version: reported, id, fixed_in, summary }]
   })
+}
+
+function isMended(reported: string | undefined, packages: Readonly<Record<string, string>>): boolean {
+  const [release = "", version = ""] = reported?.split(" ") ?? []
+  const mended = packages[release]
+  return mended !== undefined && compareDebianVersions(version, mended) >= 0
 }
 
 const kernelOf = ({ kernel, kernel_build = "" }: Readonly<Record<string, string>>) =>

@@ -11,6 +11,7 @@ import type { Profile } from "../../schema/container.ts"
 import { FEATURES } from "../../schema/features.ts"
 import type { Feature } from "../../schema/features.ts"
 import { formatId, ID_RANDOM_BYTES } from "../../schema/ids.ts"
+import { packageKey } from "../../schema/vulnerabilities.ts"
 import type { Assignment, LogOptions } from "../../schema/protocol.ts"
 import type { OciController } from "./oci-runs.ts"
 import type { HostPaths } from "./paths.ts"
@@ -39,7 +40,10 @@ export interface SelfTestInput {
 /** Throws what did not hold; a test that passed with the same versions is not run again. */
 export async function selfTest(input: SelfTestInput): Promise<Seen> {
   const { host, profile, runtime, versions } = input
-  const used = ["kernel", "node", "conmon", runtime].map((name) => [name, versions[name] ?? ""])
+  const used = ["kernel", "node", "conmon", runtime, packageKey("conmon"), packageKey(runtime)].map((name) => [
+    name,
+    versions[name] ?? "",
+  ])
   const key = JSON.stringify({ runtime, ...Object.fromEntries(used), design: DESIGN })
   const known = recall(host.stateDir)
   const before = known[profile]

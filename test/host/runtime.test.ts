@@ -40,6 +40,12 @@ test("a container says something on both streams and ends with its own code", as
   expect(text.split("\n").toSorted()).toEqual(["err", "out"])
 })
 
+test.skipIf(!/^ID=debian$/m.test(readFileSync("/etc/os-release", "utf8")))("programs are told with their Debian package", () => {
+  const release = /^VERSION_ID="(.*)"$/m.exec(readFileSync("/etc/os-release", "utf8"))?.[1]
+  const version = execFileSync("dpkg-query", ["-W", "-f", "${source:Version}", "conmon"], { encoding: "utf8" })
+  expect(bench.controller.versions["conmon_package"]).toBe(`debian:${release} ${version}`)
+})
+
 test("command and args follow Docker's rules", async () => {
   const plain = anAssignment({ spec: { network: { egress: "none" } } })
   expect((await bench.through(plain)).text).toBe("from the image")

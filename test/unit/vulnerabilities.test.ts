@@ -51,6 +51,18 @@ describe("a version", () => {
     expect(idsOf({ kernel: release, kernel_build })).toEqual([])
   })
 
+  it.each([
+    ["debian:12 1.1.5+ds1-1+deb12u1", false],
+    ["debian:12 1.1.5+ds1-1+deb12u2", false],
+    ["debian:12 1.1.5+ds1-1", true],
+    ["debian:13 1.1.5+ds1-1+deb12u1", true],
+    ["ubuntu:22.04 1.1.5+ds1-1+deb12u1", true],
+  ])("of a package that its distribution may have mended, %s, has CVE-2024-21626: %j", (runc_package, has) => {
+    const ids = idsOf({ runc: "1.1.5+ds1", runc_package })
+    expect(ids.includes("CVE-2024-21626")).toBe(has)
+    expect(ids).toContain("CVE-2025-31133") // which Debian 12 has not mended
+  })
+
   it("that says nothing, or of something else, has none", () => {
     expect(knownVulnerabilities({ runc: "unknown", node: "0.1.0", kernel: "" })).toEqual([])
   })
