@@ -23,7 +23,7 @@ import { Commands } from "./commands.ts"
 import { Lease } from "./lease.ts"
 import { readOpening } from "./opening.ts"
 import { OperatorCalls } from "./operator.ts"
-import { DISCONNECTED, readinessOf } from "./readiness.ts"
+import { statusOf } from "./readiness.ts"
 import { Reports } from "./reports.ts"
 import { Allowance, costOf, isFresh, mayReceive } from "./session.ts"
 import { close, readMessage, send, Sockets } from "./sockets.ts"
@@ -81,13 +81,13 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
     this.#alarms = new Alarms(ctx.storage, clock, [
       () => store.node()?.lease_until_ms ?? null,
       () => this.#operator.nextLook(),
-      () => (this.#owesAnybody() ? clock.now() + RETRY_MS : null),
+      () => (store.owesCell() || store.owesTenants() ? clock.now() + RETRY_MS : null),
     ])
     void ctx.blockConcurrencyWhile(async () => {
       await migrateOnce(db, migrations)
       await this.#alarms.load()
       this.#lease.noticeRestart()
-      if (this.#store.node()?.cell_due) soon()
+      if (store.owesCell()) soon()
     })
   }
 
@@ -177,15 +177,8 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
   async status(): Promise<NodeStatus> {
     const node = this.#store.node()
     const connected = this.#sockets.open() !== undefined
-    return {
-      connected,
-      ...(node ? readinessOf(node, connected) : { accepting: false, reason: DISCONNECTED, conditions: [] }),
-      cordoned: node?.cordoned ?? false,
-      drain: node ? this.#operator.progress(node) : null,
-      exclusive_to: node?.exclusive_to ?? null,
-      last_seen_ms: node ? this.#lease.lastSeen(node) : null,
-      facts: node?.facts ?? null,
-    }
+    if (!node) return statusOf(undefined, connected, null, null)
+    return statusOf(node, connected, this.#lease.lastSeen(node), this.#operator.progress(node))
   }
 
   cordon(reason: string | null): Promise<void> {
@@ -302,10 +295,5 @@ export class NodeObject extends DurableObject<Env> implements NodeRpc {
       console.error("a report could not be stored; the session is dropped, so that it is sent again", error)
       close(socket, TRY_AGAIN_LATER, "the report could not be stored now")
     }
-  }
-
-  #owesAnybody(): boolean {
-    const node = this.#store.node()
-    return (node?.cell_due === true && (node.facts !== null || node.forgotten)) || this.#store.owesTenants()
   }
 }

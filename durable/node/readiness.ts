@@ -1,8 +1,9 @@
 /** Whether a node may be given new runs, and if not, the reason that weighs most. Pure. */
 import type { Condition, Reason } from "../../schema/protocol.ts"
+import type { NodeStatus } from "../shared/rpc.ts"
 import type { NodeRow } from "./store.ts"
 
-export const DISCONNECTED: Reason = { code: "node_disconnected", message: "The node is not connected." }
+const DISCONNECTED: Reason = { code: "node_disconnected", message: "The node is not connected." }
 const DRAINING: Reason = { code: "node_draining", message: "The node is being emptied." }
 const UNKNOWN: Condition = { accepting: false, reason: null, conditions: [] }
 
@@ -25,6 +26,22 @@ export function readinessOf(
   if (found) return { accepting: false, reason: reason ?? { code: found.kind, message: found.message }, conditions }
   return { accepting, reason: accepting ? null : reason, conditions }
 }
+
+/** What operators read; a node that has never connected is known to the directory alone. */
+export const statusOf = (
+  node: NodeRow | undefined,
+  connected: boolean,
+  last_seen_ms: number | null,
+  drain: NodeStatus["drain"],
+): NodeStatus => ({
+  connected,
+  ...(node ? readinessOf(node, connected) : { accepting: false, reason: DISCONNECTED, conditions: [] }),
+  cordoned: node?.cordoned ?? false,
+  drain,
+  exclusive_to: node?.exclusive_to ?? null,
+  last_seen_ms,
+  facts: node?.facts ?? null,
+})
 
 const cordoned = (why: string | null): Reason => ({
   code: "node_cordoned",

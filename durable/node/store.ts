@@ -178,6 +178,12 @@ export class NodeStore {
     }
   }
 
+  /** Whether the cell has yet to hear anything; before its first hello there is nothing to say of a node. */
+  owesCell(): boolean {
+    const known = this.node()
+    return known?.cell_due === true && (known.facts !== null || known.forgotten)
+  }
+
   /** Whether a tenant has yet to hear anything. */
   owesTenants(): boolean {
     const drain = this.node()?.drain
