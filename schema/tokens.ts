@@ -95,6 +95,8 @@ const TokenName = z
   .min(1)
   .max(128)
   .regex(/^[\x20-\x7e]+$/, "must be printable ASCII")
+/** RFC 9449, section 6.1: the thumbprint (RFC 7638) of the key that a token is bound to. */
+export const Thumbprint = z.base64url().length(43)
 const Scopes = z
   .array(z.enum(TENANT_SCOPES))
   .min(1)
@@ -109,6 +111,10 @@ export const TokenCreate = z
     }),
     expires_in_seconds: z.int().min(60).max(MAX_TOKEN_SECONDS).optional().meta({
       description: "At most until your own token expires. Default: a day, or until then.",
+    }),
+    dpop_jkt: Thumbprint.optional().meta({
+      description:
+        "Binds the token to this key (RFC 9449): each call must prove that its caller has it. Default: as your own is.",
     }),
   })
   .meta({ id: "TokenCreate" })
@@ -143,7 +149,7 @@ export const MintedToken = z
   .object({
     id: TokenId,
     access_token: z.string().meta({ description: "Shown only here, and kept nowhere." }),
-    token_type: z.literal("Bearer"),
+    token_type: z.enum(["Bearer", "DPoP"]),
     expires_at: Time,
     scope: z.string().meta({ description: "What it may do, separated by spaces." }),
     authorization_details: z.array(ContainerDetail).nullable(),

@@ -5,6 +5,7 @@ import type { Idempotency } from "./middleware/idempotency.ts"
 
 export function callerOf(c: AppContext, principal: Principal = c.var.principal): Caller {
   const { subject, token, chain, scopes, details, expiresAtMs } = principal
+  const proof = principal === c.var.principal ? c.var.proof : undefined
   return {
     subject,
     token_id: token,
@@ -14,6 +15,7 @@ export function callerOf(c: AppContext, principal: Principal = c.var.principal):
     expires_at_ms: expiresAtMs,
     request_id: c.var.requestId,
     operation: c.var.operation,
+    proof: proof === undefined ? null : { id: proof.id, until_ms: proof.untilMs, request_id: c.var.requestId },
   }
 }
 

@@ -7,6 +7,7 @@ import { formatId, ID_RANDOM_BYTES } from "../schema/ids.ts"
 import type { RequestId } from "../schema/ids.ts"
 import type { Directory } from "./directory.ts"
 import { openDirectory } from "./directory.ts"
+import type { Proof } from "./dpop.ts"
 import type { Keyring } from "./keyring.ts"
 import { openKeyring } from "./keyring.ts"
 import { RateLimiter } from "./rate-limit.ts"
@@ -33,8 +34,16 @@ export interface Services {
 
 export interface AppEnv {
   Bindings: Env
-  /** `offered`: the scopes that some operation needs; a token can have no others. */
-  Variables: { requestId: RequestId; operation: string; services: Services; principal: Principal; offered: ReadonlySet<string> }
+  Variables: {
+    requestId: RequestId
+    operation: string
+    services: Services
+    principal: Principal
+    /** Of the caller's token, when it is bound to a key. */
+    proof: Proof | undefined
+    /** The scopes that some operation needs; a token can have no others. */
+    offered: ReadonlySet<string>
+  }
 }
 export type AppContext = Context<AppEnv>
 

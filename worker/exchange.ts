@@ -14,6 +14,8 @@ import {
   OPERATOR_SCOPE,
   TENANT_SCOPES,
 } from "../schema/tokens.ts"
+import type { Proof } from "./dpop.ts"
+import { DPOP_HEADER, verifyProof } from "./dpop.ts"
 import { failing } from "./claim-conditions.ts"
 import type { AppContext, Principal } from "./env.ts"
 import { chainFrom, issue, worthOf } from "./issuing.ts"
@@ -68,7 +70,7 @@ export const ExchangeAnswer = z
   .object({
     access_token: z.string(),
     issued_token_type: z.literal(ACCESS_TOKEN),
-    token_type: z.literal("Bearer"),
+    token_type: z.enum(["Bearer", "DPoP"]),
     expires_in: z.int(),
     scope: z.string(),
     authorization_details: AuthorizationDetails.optional(),
@@ -93,14 +95,41 @@ export async function exchange(c: AppContext, form: Form): Promise<Answer> {
   throw new OAuthError("invalid_request", `subject_token_type must be ${[ACCESS_TOKEN, ...FOREIGN].join(" or ")}.`)
 }
 
+/** The proof that came with the call: what is given is bound to its key (RFC 9449, section 5). @throws OAuthError. */
+async function proofOf(c: AppContext): Promise<Proof | undefined> {
+  const header = c.req.header(DPOP_HEADER)
+  if (header === undefined) return undefined
+  const call = { method: c.req.raw.method, url: c.req.url, issuer: c.env.ISSUER, token: null }
+  const proof = await verifyProof(header, call, c.var.services.clock.now())
+  if (!proof.ok) throw new OAuthError("invalid_dpop_proof", `The DPoP proof ${proof.error}.`)
+  return proof.value
+}
+
+/** Whoever found a token that is bound to a key must not get one that is not. */
+function refuseFound({ jkt }: Principal, proof: Proof | undefined): void {
+  if (jkt !== null && jkt !== proof?.jkt)
+    throw new OAuthError("invalid_dpop_proof", "The token is bound to a key: send a DPoP proof by it.")
+}
+
 async function exchangeOwn(c: AppContext, form: Form): Promise<Answer> {
   if (form.client_id !== undefined) throw new OAuthError("invalid_request", "client_id goes with another issuer's token.")
   const subject = await c.var.services.keyring.verify(form.subject_token)
-  const act = await actor(c, form, subject.tenant, subject.act)
+  const proof = await proofOf(c)
+  refuseFound(subject, proof)
+  const act = await actor(c, form, subject.tenant, subject.act, proof)
   const chain = chainFrom(subject)
   if (subject.tenant === null) return exchangeOperators(c, form, subject, chain, act)
   const worth = narrow(c, worthOf(subject), form)
-  const it = { tenant: subject.tenant, subject: subject.subject, name: subject.subject, worth, chain, act }
+  const it = {
+    tenant: subject.tenant,
+    subject: subject.subject,
+    name: subject.subject,
+    worth,
+    chain,
+    act,
+    jkt: proof?.jkt ?? null,
+    proof,
+  }
   return give(c, subject, it)
 }
 
@@ -113,6 +142,8 @@ async function exchangeOperators(
   act: Act | null,
 ): Promise<Answer> {
   const { clock, directory, ids, keyring } = c.var.services
+  if (c.req.header(DPOP_HEADER) !== undefined)
+    throw new OAuthError("invalid_request", "Operators' tokens are bound to no keys: leave the DPoP header out.")
   if (await directory.anyRevoked([subject.token, ...subject.chain]))
     throw new OAuthError("invalid_request", "The token was revoked.")
   if (!subject.scopes.has(OPERATOR_SCOPE) || (form.scope !== undefined && form.scope !== OPERATOR_SCOPE))
@@ -123,7 +154,7 @@ async function exchangeOperators(
   const expiresAtMs = Math.min(subject.expiresAtMs, nowMs + lifetime(form) * 1000)
   const scopes = [OPERATOR_SCOPE]
   const claims = { subject: subject.subject, token: ids.make("tok"), chain, scopes, act, issuedAtMs: nowMs, expiresAtMs }
-  return answer(await keyring.sign(claims), { scopes, details: null, expiresAtMs }, nowMs)
+  return answer(await keyring.sign(claims), { scopes, details: null, expiresAtMs, jkt: null }, nowMs)
 }
 
 async function exchangeForeign(c: AppContext, form: Form): Promise<Answer> {
@@ -138,11 +169,12 @@ async function exchangeForeign(c: AppContext, form: Form): Promise<Answer> {
   const { sub = "" } = claims
   const subject = `${trust.id}:${sub}`
   if (sub.length > MAX_FOREIGN_SUBJECT) throw new OAuthError("invalid_request", "The subject token's sub is too long.")
-  const act = await actor(c, form, trust.tenantId, null)
+  const proof = await proofOf(c)
+  const act = await actor(c, form, trust.tenantId, null, proof)
   const expiresAtMs = clock.now() + trust.maxLifetimeSeconds * 1000
   const worth = narrow(c, { scopes: trust.scopes, details: trust.details, expiresAtMs }, form)
   const name = `${trust.name}: ${sub}`.slice(0, MAX_NAME)
-  return give(c, null, { tenant: trust.tenantId, subject, name, worth, chain: [trust.id], act })
+  return give(c, null, { tenant: trust.tenantId, subject, name, worth, chain: [trust.id], act, jkt: proof?.jkt ?? null, proof })
 }
 
 /** Ours have 512 characters for a subject, of which the trust's id takes its part. */
@@ -150,10 +182,17 @@ const MAX_FOREIGN_SUBJECT = 400
 const MAX_NAME = 128
 
 /** The new token's `act`: the actor before the ones that were named already (RFC 8693, section 4.1). */
-async function actor(c: AppContext, form: Form, tenant: TenantId | null, before: Act | null): Promise<Act | null> {
+async function actor(
+  c: AppContext,
+  form: Form,
+  tenant: TenantId | null,
+  before: Act | null,
+  proof: Proof | undefined,
+): Promise<Act | null> {
   if (form.actor_token === undefined) return before
   if (form.actor_token_type !== ACCESS_TOKEN) throw new OAuthError("invalid_request", `actor_token_type must be ${ACCESS_TOKEN}.`)
   const principal = await c.var.services.keyring.verify(form.actor_token)
+  refuseFound(principal, proof)
   if (principal.tenant !== tenant) throw new OAuthError("invalid_request", "The actor token is of another tenant.")
   if (tenant !== null) await c.var.services.peers.tenant(tenant).admit(callerOf(c, principal))
   else if (await c.var.services.directory.anyRevoked([principal.token, ...principal.chain]))
@@ -189,16 +228,16 @@ async function give(c: AppContext, subject: Principal | null, it: Omit<Parameter
   const { access_token } = await issue(c, caller, { id, ...it })
   // Of another issuer's token the audit log knows what it became.
   const { worth, act = null, ...named } = it
-  const became = { ...named, ...worth, token: id, scopes: new Set<string>(worth.scopes), act }
+  const became = { ...named, ...worth, token: id, scopes: new Set<string>(worth.scopes), act, jkt: null }
   await peers.tenant(it.tenant).record(caller ?? callerOf(c, became), id, "ok")
-  return answer(access_token, it.worth, clock.now())
+  return answer(access_token, { ...it.worth, jkt: it.jkt }, clock.now())
 }
 
-type Given = Pick<Worth, "details" | "expiresAtMs"> & { readonly scopes: readonly string[] }
-const answer = (access_token: string, { scopes, details, expiresAtMs }: Given, nowMs: number): Answer => ({
+type Given = Pick<Worth, "details" | "expiresAtMs"> & { readonly scopes: readonly string[]; readonly jkt: string | null }
+const answer = (access_token: string, { scopes, details, expiresAtMs, jkt }: Given, nowMs: number): Answer => ({
   access_token,
   issued_token_type: ACCESS_TOKEN,
-  token_type: "Bearer",
+  token_type: jkt === null ? "Bearer" : "DPoP",
   expires_in: Math.max(0, Math.round((expiresAtMs - nowMs) / 1000)),
   scope: scopes.join(" "),
   ...(details && { authorization_details: details }),

@@ -6,6 +6,7 @@ import type { MintedToken, TenantScope } from "../schema/tokens.ts"
 import { MAX_CHAIN, TENANT_SCOPES } from "../schema/tokens.ts"
 import type { AppContext, Principal } from "./env.ts"
 import type { Refused, Worth } from "./narrowing.ts"
+import type { Proof } from "./dpop.ts"
 import type { Act } from "./tokens.ts"
 
 export interface Issue {
@@ -17,22 +18,28 @@ export interface Issue {
   readonly worth: Worth
   readonly chain: readonly (TokenId | TrustId)[]
   readonly act?: Act | null
+  /** The key that it is to be bound to; null: none. */
+  readonly jkt: string | null
+  /** Shown for a token that nobody's token of ours was shown for. */
+  readonly proof?: Proof | undefined
 }
 
 /** `caller` null: an operator, or somebody with a token of another issuer. @throws AppError `quota_exceeded`, `unauthenticated`. */
 export async function issue(
   c: AppContext,
   caller: Caller | null,
-  { id, tenant, subject, name, worth, chain, act }: Issue,
+  { id, tenant, subject, name, worth, chain, act, jkt, proof }: Issue,
 ): Promise<MintedToken> {
   const { clock, keyring, peers } = c.var.services
   const { scopes, details, expiresAtMs } = worth
-  await peers.tenant(tenant).addToken(caller, { id, name, scopes, details, chain, expires_at_ms: expiresAtMs })
-  const claims = { subject, tenant, token: id, chain, scopes, details, act, issuedAtMs: clock.now(), expiresAtMs }
+  const record = { id, name, scopes, details, chain, expires_at_ms: expiresAtMs }
+  const shown = proof && { id: proof.id, until_ms: proof.untilMs, request_id: c.var.requestId }
+  await peers.tenant(tenant).addToken(caller, record, shown)
+  const claims = { subject, tenant, token: id, chain, scopes, details, act, jkt, issuedAtMs: clock.now(), expiresAtMs }
   return {
     id,
     access_token: await keyring.sign(claims),
-    token_type: "Bearer",
+    token_type: jkt === null ? "Bearer" : "DPoP",
     expires_at: new Date(expiresAtMs).toISOString(),
     scope: scopes.join(" "),
     authorization_details: details,

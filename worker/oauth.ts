@@ -13,6 +13,7 @@ const STATUS = {
   invalid_scope: 400,
   invalid_target: 400,
   invalid_authorization_details: 400,
+  invalid_dpop_proof: 400,
   unsupported_grant_type: 400,
   temporarily_unavailable: 503,
   server_error: 500,

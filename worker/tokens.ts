@@ -8,7 +8,7 @@ import { z } from "zod"
 import { NodeId, TenantId, TokenId, TrustId } from "../schema/ids.ts"
 import { AppError } from "../schema/errors.ts"
 import { NODE_ASSERTION_SECONDS, NODE_ASSERTION_TYP } from "../schema/node.ts"
-import { AuthorizationDetails, MAX_CHAIN } from "../schema/tokens.ts"
+import { AuthorizationDetails, MAX_CHAIN, Thumbprint } from "../schema/tokens.ts"
 
 export const ACCESS_TOKEN_TYP = "at+jwt"
 const ALGORITHM = "EdDSA"
@@ -66,13 +66,15 @@ export interface AccessClaims {
   readonly scopes: readonly string[]
   readonly details?: AuthorizationDetails | null
   readonly act?: Act | null
+  /** The key that it is bound to (RFC 9449). */
+  readonly jkt?: string | null
   readonly issuedAtMs: number
   readonly expiresAtMs: number
 }
 
 export async function signAccessToken(key: PrivateJwk, claims: AccessClaims): Promise<string> {
   const { kid, ...jwk } = key
-  const { subject, tenant, chain = [], scopes, details, act } = claims
+  const { subject, tenant, chain = [], scopes, details, act, jkt } = claims
   const ours = {
     client_id: subject,
     scope: scopes.join(" "),
@@ -80,6 +82,7 @@ export async function signAccessToken(key: PrivateJwk, claims: AccessClaims): Pr
     ...(chain.length > 0 && { chain }),
     ...(details && { authorization_details: details }),
     ...(act && { act }),
+    ...(jkt && { cnf: { jkt } }),
   }
   return new SignJWT(ours)
     .setProtectedHeader({ alg: ALGORITHM, typ: ACCESS_TOKEN_TYP, kid })
@@ -112,6 +115,7 @@ const OurClaims = z.object({
   scope: z.string(),
   authorization_details: AuthorizationDetails.optional(),
   act: Act.optional(),
+  cnf: z.object({ jkt: Thumbprint }).optional(),
   exp: z.number(),
 })
 
@@ -123,6 +127,8 @@ export interface VerifiedAccess {
   readonly scopes: ReadonlySet<string>
   readonly details: AuthorizationDetails | null
   readonly act: Act | null
+  /** The thumbprint of the key that it is bound to; null: whoever bears it may use it. */
+  readonly jkt: string | null
   readonly expiresAtMs: number
 }
 
@@ -132,10 +138,20 @@ export async function verifyAccessToken(token: string, issuer: string, keys: Key
   const ours = OurClaims.safeParse(claims)
   if (!ours.success)
     throw new AppError("unauthenticated", `The token's ${ours.error.issues[0]?.path.join(".")} claim is not valid.`)
-  const { sub, ten, jti, chain, scope, authorization_details, act = null, exp } = ours.data
+  const { sub, ten, jti, chain, scope, authorization_details, act = null, cnf, exp } = ours.data
   const scopes = new Set(scope.split(" ").filter((word) => word !== ""))
   const details = authorization_details ?? null
-  return { subject: sub, tenant: ten ?? null, token: jti, chain, scopes, details, act, expiresAtMs: exp * 1000 }
+  return {
+    subject: sub,
+    tenant: ten ?? null,
+    token: jti,
+    chain,
+    scopes,
+    details,
+    act,
+    jkt: cnf?.jkt ?? null,
+    expiresAtMs: exp * 1000,
+  }
 }
 
 const AssertionClaims = z.object({ iss: NodeId, sub: NodeId, jti: z.string().min(1).max(128), exp: z.number() })

@@ -35,6 +35,13 @@ import type { z } from "zod"
 
 type Labels_ = z.infer<typeof Labels>
 
+/** A proof that the caller has the key that its token is bound to (RFC 9449). Each is good for one request. */
+export interface ShownProof {
+  readonly id: string
+  readonly until_ms: number
+  readonly request_id: string
+}
+
 /** Who calls, by the token that the worker verified. Whether it was revoked meanwhile only the TenantObject knows. */
 export interface Caller {
   readonly subject: string
@@ -45,6 +52,7 @@ export interface Caller {
   /** Containers that it is about; those outside are not there for it. Null: all. */
   readonly details: AuthorizationDetails | null
   readonly expires_at_ms: number
+  readonly proof: ShownProof | null
   readonly request_id: string
   /** What is called, by the operation's id: for the audit log. */
   readonly operation: string
@@ -158,8 +166,8 @@ export interface TenantRpc {
   audit(seq: number, limit: number): Promise<{ entries: AuditEntry[]; head: { seq: number; hash: string } }>
   /** Whether its token is still good; asking is not using it. */
   stands(caller: Caller): Promise<boolean>
-  /** Puts a token on record before it is given to anybody. Idempotent by its id. The caller, or an operator (null), made it. */
-  addToken(caller: Caller | null, token: IssuedToken): Promise<void>
+  /** Puts a token on record before it is given to anybody. Idempotent by its id. The caller made it, or nobody's token of ours (null). */
+  addToken(caller: Caller | null, token: IssuedToken, proof?: ShownProof): Promise<void>
   listTokens(caller: Caller, request: { readonly cursor: string | null; readonly limit: number }): Promise<Page<Token>>
   /** A token sees itself and what was made from it; with the scope tenant:admin all. */
   getToken(caller: Caller, id: TokenId): Promise<Token>

@@ -19,7 +19,7 @@ import { migrateOnce, openDatabase } from "../shared/database.ts"
 import { type Env, peersOf, randomNumber, systemClock, systemIds } from "../shared/ports.ts"
 import type { WebhookCreate, WebhookReplay, WebhookUpdate } from "../../schema/webhooks.ts"
 import type {
-  Answer, Call, Caller, ContainerAction, ContainerListRequest, DeliveriesRequest, EventsRequest, IssuedToken, TenantConfig, TenantRpc, WaitRequest,
+  Answer, Call, Caller, ContainerAction, ContainerListRequest, DeliveriesRequest, EventsRequest, IssuedToken, ShownProof, TenantConfig, TenantRpc, WaitRequest,
 } from "../shared/rpc.ts" // prettier-ignore
 import { sealerFor } from "../shared/sealing.ts"
 import { AuditLog } from "./audit-log.ts"
@@ -217,9 +217,10 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
     return this.#settings !== undefined && this.#tokens.stands(caller)
   }
 
-  async addToken(caller: Caller | null, token: IssuedToken): Promise<void> {
+  async addToken(caller: Caller | null, token: IssuedToken, proof?: ShownProof): Promise<void> {
     if (caller) this.#enter(caller)
     this.#config()
+    if (proof) this.#tokens.show(proof)
     this.#tokens.add(token)
   }
 

@@ -7,7 +7,7 @@ import { AppError } from "../../schema/errors.ts"
 import type { TokenId, TrustId } from "../../schema/ids.ts"
 import type { TenantScope, Token } from "../../schema/tokens.ts"
 import type { Clock } from "../shared/ports.ts"
-import type { Caller, IssuedToken } from "../shared/rpc.ts"
+import type { Caller, IssuedToken, ShownProof } from "../shared/rpc.ts"
 import type { TokenRow, TokenStore } from "./token-store.ts"
 
 /** How exact `last_used_at` is: a write for every call would cost more than most calls do. */
@@ -43,6 +43,7 @@ export class Tokens {
   /** @throws AppError `unauthenticated` when the caller's token, or one that it comes from, was revoked. */
   enter(caller: Caller): void {
     if (!this.stands(caller)) throw revoked()
+    if (caller.proof) this.show(caller.proof)
     this.#note(caller.token_id)
   }
 
@@ -50,6 +51,12 @@ export class Tokens {
   stay(caller: Caller): void {
     if (!this.stands(caller)) throw revoked()
     if (caller.expires_at_ms <= this.#clock.now()) throw new AppError("token_expired", "The token has expired; get a new one.")
+  }
+
+  /** @throws AppError `unauthenticated` when another request has shown it before. */
+  show({ id, request_id, until_ms }: ShownProof): void {
+    if (!this.#store.showProof(id, request_id, until_ms, this.#clock.now()))
+      throw new AppError("unauthenticated", "The DPoP proof was used before: make one for each request.")
   }
 
   stands({ token_id, token_chain }: Caller): boolean {

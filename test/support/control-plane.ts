@@ -17,6 +17,7 @@ export const aCaller = (over: Partial<Caller> = {}): Caller => ({
   scopes: TENANT_SCOPES,
   details: null,
   expires_at_ms: Date.now() + 3600_000,
+  proof: null,
   request_id: anId("req"),
   operation: "test",
   ...over,

@@ -118,6 +118,11 @@ export function holdsToTheContract(operation: ContractOperation): void {
     expect(response.headers.get("www-authenticate")).toMatch(/^Bearer realm="berth", error="invalid_token"/)
   })
 
+  it("refuses a token that is bound to a key and comes without a proof", async () => {
+    const response = await refuses(await token({ claims: { cnf: { jkt: "A".repeat(43) } } }), "unauthenticated")
+    expect(response.headers.get("www-authenticate")).toMatch(/^DPoP realm="berth", error="invalid_token"/)
+  })
+
   it("says of an expired token that it has expired", async () => {
     await refuses(await token({ expiresIn: -60 }), "token_expired")
   })

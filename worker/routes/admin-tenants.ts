@@ -156,7 +156,7 @@ export const mintTenantToken = operation({
     const made = narrowed(all, { scopes: body.scopes, lifetimeSeconds }, c.var.offered, nowMs)
     if (!made.ok) throw refusalOf(made.error)
     const { subject } = body
-    const it = { id: ids.make("tok"), tenant: row.id, subject, name: subject, worth: made.value, chain: [] }
+    const it = { id: ids.make("tok"), tenant: row.id, subject, name: subject, worth: made.value, chain: [], jkt: null }
     return { status: 201, body: await issue(c, null, it) }
   },
 })

@@ -2,6 +2,7 @@
 import { z } from "zod"
 import { AppError, asAppError } from "../../schema/errors.ts"
 import { OPERATOR_SCOPE, TENANT_SCOPES } from "../../schema/tokens.ts"
+import { DPOP_ALGORITHMS } from "../dpop.ts"
 import type { AppContext, Principal } from "../env.ts"
 import { ACCESS_TOKEN, exchange, ExchangeAnswer, ExchangeForm, TOKEN_EXCHANGE } from "../exchange.ts"
 import { runOAuth } from "../oauth.ts"
@@ -101,7 +102,8 @@ const Introspection = z
     jti: z.string().optional(),
     exp: z.int().optional(),
     scope: z.string().optional(),
-    token_type: z.literal("Bearer").optional(),
+    token_type: z.enum(["Bearer", "DPoP"]).optional(),
+    cnf: z.object({ jkt: z.string() }).optional().meta({ description: "The key that it is bound to (RFC 9449)." }),
     ten: z.string().optional().meta({ description: "The tenant." }),
     chain: z.array(z.string()).optional().meta({ description: "What it was made from, the nearest first." }),
     act: z.unknown().optional(),
@@ -127,7 +129,7 @@ const introspectToken = operation({
     runOAuth(c, TokenForm, async ({ token }): Promise<z.infer<typeof Introspection>> => {
       const principal = await verified(c, token)
       if (!principal || !(await stands(c, principal))) return { active: false }
-      const { subject, tenant, token: jti, chain, scopes, details, act, expiresAtMs } = principal
+      const { subject, tenant, token: jti, chain, scopes, details, act, jkt, expiresAtMs } = principal
       return {
         active: true,
         iss: c.env.ISSUER,
@@ -136,7 +138,8 @@ const introspectToken = operation({
         jti,
         exp: Math.floor(expiresAtMs / 1000),
         scope: [...scopes].join(" "),
-        token_type: "Bearer",
+        token_type: jkt === null ? "Bearer" : "DPoP",
+        ...(jkt !== null && { cnf: { jkt } }),
         ...(tenant && { ten: tenant }),
         ...(chain.length > 0 && { chain: [...chain] }),
         ...(act && { act }),
@@ -166,6 +169,7 @@ const Metadata = z
     token_endpoint_auth_methods_supported: z.array(z.string()),
     revocation_endpoint_auth_methods_supported: z.array(z.string()),
     authorization_details_types_supported: z.array(z.string()),
+    dpop_signing_alg_values_supported: z.array(z.string()),
   })
   .meta({ id: "AuthorizationServer" })
 
@@ -182,6 +186,7 @@ const metadataOf = (issuer: string, offered: ReadonlySet<string>): z.infer<typeo
   token_endpoint_auth_methods_supported: ["none"],
   revocation_endpoint_auth_methods_supported: ["none"],
   authorization_details_types_supported: ["container"],
+  dpop_signing_alg_values_supported: DPOP_ALGORITHMS,
 })
 
 const METADATA_MAX_AGE_SECONDS = 300

@@ -57,9 +57,9 @@ const mintToken = operation({
     const asked = { scopes: body.scopes, details: body.authorization_details, lifetimeSeconds }
     const made = narrowed(own, asked, c.var.offered, nowMs)
     if (!made.ok) throw refusalOf(made.error)
-    const { name } = body
+    const { name, dpop_jkt: jkt = c.var.principal.jkt } = body
     const chain = chainFrom(c.var.principal)
-    const it = { id: ids.make("tok"), tenant: tenantIdOf(c), subject: name, name, worth: made.value, chain }
+    const it = { id: ids.make("tok"), tenant: tenantIdOf(c), subject: name, name, worth: made.value, chain, jkt }
     const minted = await issue(c, callerOf(c), it)
     return { status: 201, body: minted, headers: { location: `/v1/tokens/${minted.id}` } }
   },

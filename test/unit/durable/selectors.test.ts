@@ -62,6 +62,8 @@ it("a token is about what any of its entries is about, and without entries about
   expect(isAbout(null, target())).toBe(true)
 })
 
+const pointers = (entry: object, of = spec()) => faultsOf([detail(entry)], null, of).map(({ pointer }) => pointer)
+
 describe("what a token may create", () => {
   it("is anything without entries", () => {
     expect(faultsOf(null, null, spec())).toEqual([])
@@ -80,7 +82,6 @@ describe("what a token may create", () => {
     ])
   })
   it("names labels, images and accelerators as well", () => {
-    const pointers = (entry: object, of = spec()) => faultsOf([detail(entry)], null, of).map(({ pointer }) => pointer)
     expect(pointers({ labels: { "a/b": "1" } })).toEqual(["/labels/a~1b"])
     expect(pointers({ images: ["other"] })).toEqual(["/image"])
     expect(pointers({ accelerators: [] }, withGpu)).toEqual(["/resources/accelerators/0", "/resources/accelerators/0"])

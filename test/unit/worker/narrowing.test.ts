@@ -1,4 +1,4 @@
-import fc from "fast-check"
+import { type Arbitrary, array, assert, constantFrom, integer, option, property, record, subarray } from "fast-check"
 import { describe, expect, it } from "vitest"
 import { isAbout, type Target } from "../../../durable/tenant/selectors.ts"
 import { Resources } from "../../../schema/container.ts"
@@ -16,6 +16,8 @@ const own = (over: Partial<Worth> = {}): Worth => ({
 })
 const detail = (fields: object) => ContainerDetail.parse({ type: "container", ...fields })
 const ask = (over: Parameters<typeof narrowed>[1] | object = {}) => ({ lifetimeSeconds: 60, ...over })
+
+const many = (letter: string) => Array.from({ length: 5 }, (_, i) => detail({ labels: { [`${letter}${i}`]: "x".repeat(100) } }))
 
 describe("a token made from another", () => {
   it("has what was asked for, when the other has it", () => {
@@ -72,8 +74,6 @@ describe("a token made from another", () => {
   })
 
   it("is refused when its containers take more words than a header holds", () => {
-    const many = (letter: string) =>
-      Array.from({ length: 5 }, (_, i) => detail({ labels: { [`${letter}${i}`]: "x".repeat(100) } }))
     const made = narrowed(own({ details: many("a"), scopes: ["containers:read"] }), ask({ details: many("b") }), OFFERED, NOW)
     expect(made).toMatchObject({ ok: false, error: { field: "authorization_details", beyond: false } })
   })
@@ -82,42 +82,38 @@ describe("a token made from another", () => {
 /* Few values of each kind, so that two entries often agree. */
 const ids = [anId("ctr"), anId("ctr"), anId("ctr")]
 const digests = ["a", "b"].map((letter) => `sha256:${letter.repeat(64)}`)
-const someOf = <T>(...of: readonly T[]) => fc.subarray([...of], { minLength: 1 })
-const anEntry = fc
-  .record(
-    {
-      containers: someOf(...ids),
-      name_prefix: fc.constantFrom("w", "web", "web-", "db"),
-      labels: fc.constantFrom({ app: "web" }, { app: "db" }, { env: "ci" }),
-      images: someOf("r.example/a", "r.example/b", ...digests, `r.example/a@${digests[0]}`),
-      max_resources: fc.constantFrom({ cpus: 1 }, { cpus: 2, pids: 100 }, { pids: 50 }),
-      accelerators: fc.subarray(["nvidia.com/gpu", "amd.com/gpu"]),
-    },
-    { requiredKeys: [] },
-  )
-  .map(detail)
-const aTarget: fc.Arbitrary<Target> = fc.record({
-  id: fc.constantFrom(...ids, null),
-  name: fc.constantFrom<string | null>("web-1", "web", "db", "x", null),
-  digest: fc.constantFrom(...digests, null),
-  spec: fc.record({
-    image: fc.constantFrom<string>("r.example/a:1", "r.example/b", `r.example/a@${digests[0]}`, `r.example/b:2@${digests[1]}`),
-    labels: fc.constantFrom<Record<string, string>>({}, { app: "web" }, { app: "db", env: "ci" }, { app: "web", env: "ci" }),
-    resources: fc
-      .record({
-        cpus: fc.constantFrom(0.5, 1, 2, 3),
-        pids: fc.constantFrom(10, 50, 100, 200),
-        kinds: someOf("nvidia.com/gpu", ""),
-      })
-      .map(({ cpus, pids, kinds }) =>
-        Resources.parse({ cpus, pids, accelerators: kinds.filter((kind) => kind !== "").map((kind) => ({ kind })) }),
-      ),
+const someOf = <T>(...of: readonly T[]) => subarray([...of], { minLength: 1 })
+const anEntry = record(
+  {
+    containers: someOf(...ids),
+    name_prefix: constantFrom("w", "web", "web-", "db"),
+    labels: constantFrom({ app: "web" }, { app: "db" }, { env: "ci" }),
+    images: someOf("r.example/a", "r.example/b", ...digests, `r.example/a@${digests[0]}`),
+    max_resources: constantFrom({ cpus: 1 }, { cpus: 2, pids: 100 }, { pids: 50 }),
+    accelerators: subarray(["nvidia.com/gpu", "amd.com/gpu"]),
+  },
+  { requiredKeys: [] },
+).map(detail)
+const aTarget: Arbitrary<Target> = record({
+  id: constantFrom(...ids, null),
+  name: constantFrom<string | null>("web-1", "web", "db", "x", null),
+  digest: constantFrom(...digests, null),
+  spec: record({
+    image: constantFrom<string>("r.example/a:1", "r.example/b", `r.example/a@${digests[0]}`, `r.example/b:2@${digests[1]}`),
+    labels: constantFrom<Record<string, string>>({}, { app: "web" }, { app: "db", env: "ci" }, { app: "web", env: "ci" }),
+    resources: record({
+      cpus: constantFrom(0.5, 1, 2, 3),
+      pids: constantFrom(10, 50, 100, 200),
+      kinds: someOf("nvidia.com/gpu", ""),
+    }).map(({ cpus, pids, kinds }) =>
+      Resources.parse({ cpus, pids, accelerators: kinds.filter((kind) => kind !== "").map((kind) => ({ kind })) }),
+    ),
   }),
 })
 
 it("is about exactly the containers that both are about", () => {
-  fc.assert(
-    fc.property(anEntry, anEntry, aTarget, (a, b, target) => {
+  assert(
+    property(anEntry, anEntry, aTarget, (a, b, target) => {
       const met = meet(a, b)
       const inBoth = isAbout([a], target) && isAbout([b], target)
       expect(met !== undefined && isAbout([met], target)).toBe(inBoth)
@@ -127,16 +123,16 @@ it("is about exactly the containers that both are about", () => {
 })
 
 it("can never see more, do more or live longer, however often it is made anew", () => {
-  const details = fc.option(
-    fc.array(anEntry, { minLength: 1, maxLength: 3 }).map((list) => AuthorizationDetails.parse(list)),
+  const details = option(
+    array(anEntry, { minLength: 1, maxLength: 3 }).map((list) => AuthorizationDetails.parse(list)),
     {
       nil: undefined,
     },
   )
-  const scopes = fc.option(someOf<TenantScope>("containers:read", "containers:create", "logs:read"), { nil: undefined })
-  const asks = fc.array(fc.record({ details, scopes, lifetimeSeconds: fc.integer({ min: 1, max: 9999 }) }), { maxLength: 4 })
-  fc.assert(
-    fc.property(asks, aTarget, (chain, target) => {
+  const scopes = option(someOf<TenantScope>("containers:read", "containers:create", "logs:read"), { nil: undefined })
+  const asks = array(record({ details, scopes, lifetimeSeconds: integer({ min: 1, max: 9999 }) }), { maxLength: 4 })
+  assert(
+    property(asks, aTarget, (chain, target) => {
       let parent = own({ scopes: TENANT_SCOPES })
       for (const asked of chain) {
         const made = narrowed(parent, asked, OFFERED, NOW)
