@@ -5,9 +5,8 @@
  * - A container that was answered is there, and comes to what was wished or says why not.
  * - A run's process is started once at most. A container with restart `no` gets another run only from its tenant, or for a run
  *   that was given up before anybody heard of its start; whether that one had started all the same nobody could know.
- * - No two processes of one container live at once, but for `start_first` in a drain, and for the windows below: a run that was
- *   given up may take so long to end after the next one began. A host without a bridge keeps its containers: it stops them as
- *   soon as a bridge is there again and finds that the lease is over.
+ * - No two processes of one container live at once, but for `start_first` in a drain, and for the windows stated in
+ *   `history-processes.ts`: a run that was given up may take so long to end after the next one began.
  * - Quotas, nodes' capacities, one credit for each reservation, one container for each key, each event once and in order.
  */
 import type { ContainerId, RunId } from "../../schema/ids.ts"

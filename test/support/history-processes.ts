@@ -1,7 +1,7 @@
 /** The rules of `history-check.ts` for what really ran: never two at once, nothing twice, nothing left behind. */
-import type { ContainerId, NodeId, RunId } from "../../schema/ids.ts"
+import type { ContainerId, RunId } from "../../schema/ids.ts"
 import type { RunState } from "../../schema/lifecycle.ts"
-import { LEASE_MARGIN_SECONDS, LEASE_SECONDS } from "../../schema/protocol.ts"
+import { LEASE_SECONDS } from "../../schema/protocol.ts"
 import type { Find } from "./history-check.ts"
 import { all, type History, type Of } from "./history.ts"
 
@@ -16,24 +16,19 @@ export const OVERLAP_MS: Readonly<Record<string, number>> = {
   node_forgotten: LEASE_SECONDS * 1000,
 }
 
-/** What a bridge takes at most to stop what it may no longer run: the margin of the lease. */
-const STOPS_MS = LEASE_MARGIN_SECONDS * 1000
-
 /** A process on a host; `until_ms` is infinite while it lives. */
 interface Process {
   readonly run: RunId
   readonly container: ContainerId
-  readonly node: NodeId
   readonly from_ms: number
   readonly until_ms: number
 }
 
 export function checkProcesses(history: History, overlapMs: Readonly<Record<string, number>>, find: Find): void {
   const ended = firstAt([...all(history, "exited"), ...all(history, "destroyed")])
-  const processes = all(history, "started").map(({ run, container, node, at_ms }): Process => ({
+  const processes = all(history, "started").map(({ run, container, at_ms }): Process => ({
     run,
     container,
-    node,
     from_ms: at_ms,
     until_ms: ended.get(run) ?? Number.POSITIVE_INFINITY,
   }))
@@ -51,7 +46,7 @@ export function checkProcesses(history: History, overlapMs: Readonly<Record<stri
         if (older.run === younger.run || overlap <= 0 || relieved.has(older.run) || relieved.has(younger.run)) continue
         // Whichever of the two was given up is the one that may take its time.
         const given = orphaned.get(older.run) ?? orphaned.get(younger.run)
-        const allowed = given === undefined ? 0 : Math.max(overlapMs[given.code] ?? 0, unwatched(history, older, younger))
+        const allowed = given === undefined ? 0 : (overlapMs[given.code] ?? 0)
         if (overlap > allowed)
           find(
             "two_holders",
@@ -67,24 +62,6 @@ export function checkProcesses(history: History, overlapMs: Readonly<Record<stri
   for (const { run, node } of all(history, "accepted"))
     if (orphaned.has(run) && connected.has(node) && !gone.has(run))
       find("orphan_left", `${run} was given up and is still on ${node}`)
-}
-
-/** How long the older may live beside the younger because nobody on its host could have stopped it in time. */
-function unwatched(history: History, older: Process, younger: Process): number {
-  let until = 0
-  let downAt: number | null = null
-  const told = all(history, "bridge").filter(({ node }) => node === older.node)
-  const back = (at_ms: number) => {
-    if (downAt !== null && downAt <= younger.from_ms && at_ms >= younger.from_ms - STOPS_MS)
-      until = Math.max(until, at_ms + STOPS_MS)
-    downAt = null
-  }
-  for (const { up, at_ms } of told) {
-    if (up) back(at_ms)
-    else downAt ??= at_ms
-  }
-  back(Number.POSITIVE_INFINITY)
-  return Math.max(0, until - younger.from_ms)
 }
 
 export const firstAt = (entries: readonly { run: RunId; at_ms: number }[]) => {

@@ -58,8 +58,6 @@ export type Happening =
   | { readonly kind: "reported"; readonly run: RunId; readonly node: NodeId; readonly state: RunState }
   /** The platform gave the run up. `code` is the reason's: node_lost, node_forgotten, deadline_exceeded. */
   | { readonly kind: "orphaned"; readonly run: RunId; readonly container: ContainerId; readonly code: string }
-  /** A host's bridge began, or was killed or stopped: until one is there again nobody on that host knows of any lease. */
-  | { readonly kind: "bridge"; readonly node: NodeId; readonly up: boolean }
   /** Its node is being emptied, and its container has `start_first`: the next run may start beside it. */
   | { readonly kind: "relieved"; readonly run: RunId }
 

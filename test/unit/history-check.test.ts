@@ -189,17 +189,6 @@ describe("what is allowed", () => {
     expect(check({ ...beside, entries: [...beside.entries, at(1, { kind: "relieved", run: web1 })] })).toEqual([])
   })
 
-  it("is a run that nobody could stop, until a bridge is there again", () => {
-    const until = (at_ms: number) => entries.map((entry) => (of(web1, "exited")(entry) ? { ...entry, at_ms } : entry))
-    const down = [at(20_000, { kind: "bridge", node: a, up: false }), at(80_000, { kind: "bridge", node: a, up: true })] as const
-    const later = [...until(90_000), ...down].map((entry) => (of(web1, "destroyed")(entry) ? { ...entry, at_ms: 90_001 } : entry))
-    expect(check({ entries: later, final })).toEqual([])
-    const tooLate = [...until(99_000), ...down].map((entry) =>
-      of(web1, "destroyed")(entry) ? { ...entry, at_ms: 99_001 } : entry,
-    )
-    expect(check({ entries: tooLate, final }).map(({ rule }) => rule)).toEqual(["two_holders"])
-  })
-
   it("is another run of what was to run once, when its tenant asks for it", () => {
     const again = plus(
       at(150, { kind: "called", container: job, action: "start" }),

@@ -3,6 +3,7 @@
  * containers do, and ends with the machine.
  */
 import { Agent } from "../../../node-bridge/agent/agent.ts"
+import type { Renewal } from "../../../node-bridge/agent/lease.ts"
 import { silentLog } from "../../../node-bridge/log.ts"
 import type { Controller, Started } from "../../../node-bridge/runtime/controller.ts"
 import { FakeController } from "../../../node-bridge/runtime/fake-controller.ts"
@@ -21,6 +22,8 @@ class WatchedController extends FakeController {
   readonly #recorder: Recorder
   readonly #here = new Set<RunId>()
   readonly #alive = new Set<RunId>()
+  /** Of `on_partition: keep`. */
+  readonly #kept = new Set<RunId>()
 
   constructor(node: NodeId, recorder: Recorder, options: ConstructorParameters<typeof FakeController>[0]) {
     super(options, [])
@@ -45,6 +48,7 @@ class WatchedController extends FakeController {
     const started = await super.start(assignment)
     if (seen.kind !== "running" && seen.kind !== "exited" && !this.#alive.has(run_id)) {
       this.#alive.add(run_id)
+      if (assignment.spec.on_partition === "keep") this.#kept.add(run_id)
       this.#recorder.add({ kind: "started", run: run_id, container: container_id, tenant: tenant_id, node: this.#node })
       const over = () => this.#exited(run_id)
       super.wait(run_id, new AbortController().signal).then(over, over)
@@ -56,6 +60,11 @@ class WatchedController extends FakeController {
     await super.remove(runId)
     this.#exited(runId)
     if (this.#here.delete(runId)) this.#recorder.add({ kind: "destroyed", run: runId, node: this.#node })
+  }
+
+  /** What the guard beside the bridge does when the lease has run out, whether a bridge is there or not. */
+  guard(): void {
+    for (const run of this.#alive) if (!this.#kept.has(run)) void super.signal(run, "SIGKILL")
   }
 
   /** The machine went down, and all that ran on it. */
@@ -107,6 +116,11 @@ function mortal(controller: Controller, life: Life, timers: Timers, dice: Dice):
   })
 }
 
+interface KeptLease {
+  readonly boot: number
+  readonly renewal: Renewal
+}
+
 export interface HostOptions {
   readonly nodeId: NodeId
   readonly cellId: CellId
@@ -126,7 +140,8 @@ export class Host {
   #clocks: Timers
   #controller: WatchedController
   /** Kept on its disk. */
-  #lease: { readonly boot: number; readonly renewedAt: number } | null = null
+  #lease: KeptLease | null = null
+  #guard: (() => void) | null = null
   #agent: Agent | null = null
   #life: Life = { over: true }
   #boot = 1
@@ -161,7 +176,7 @@ export class Host {
   async start(): Promise<void> {
     const life: Life = { over: false }
     this.#life = life
-    const { dice, nodeId, capacity, labels = {}, recorder } = this.#options
+    const { dice, nodeId, capacity, labels = {} } = this.#options
     const clocks = this.#clocks
     const timers: Timers = {
       now: clocks.now,
@@ -171,7 +186,6 @@ export class Host {
     const controller = mortal(this.#controller, life, timers, dice)
     const boot = this.#boot
     const kept = this.#lease
-    recorder.add({ kind: "bridge", node: nodeId, up: true })
     const agent = await Agent.adopt({
       controller,
       journalDir: `/tmp/${nodeId}`,
@@ -185,9 +199,9 @@ export class Host {
       parallelStarts: 4,
       timers,
       leaseMemory: {
-        renewedAt: kept?.boot === boot ? kept.renewedAt : null,
-        renewed: (renewedAt) => {
-          if (!life.over) this.#lease = { boot, renewedAt }
+        last: kept?.boot === boot ? kept.renewal : null,
+        keep: (renewal) => {
+          if (!life.over) this.#keep({ boot, renewal })
         },
       },
       random: () => dice.next(),
@@ -206,8 +220,6 @@ export class Host {
 
   /** SIGKILL to the bridge. Containers run on. */
   kill(): void {
-    const { recorder, nodeId: node } = this.#options
-    if (!this.#life.over) recorder.add({ kind: "bridge", node, up: false })
     this.#life.over = true
     this.#agent = null
   }
@@ -216,9 +228,16 @@ export class Host {
   reboot(): void {
     this.kill()
     this.#controller.powerOff()
+    this.#guard?.()
     this.#boot += 1
     this.#clocks = this.#options.time.of(this.#options.skew)
     this.#controller = this.#machine()
+  }
+
+  #keep(lease: KeptLease): void {
+    this.#lease = lease
+    this.#guard?.()
+    this.#guard = this.#clocks.after(lease.renewal.killAt - this.#clocks.boottime(), () => this.#controller.guard())
   }
 
   #machine(): WatchedController {

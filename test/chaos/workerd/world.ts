@@ -94,7 +94,7 @@ export class World {
       const real = heartbeatMs.call(this)
       return real === null ? null : time.virtualAt(real)
     })
-    watchBooks(this.recorder, (node) => this.hosts.get(node as NodeId)?.cellId ?? "")
+    watchBooks(this.recorder, (node) => this.#host(node).cellId)
     this.#calls = new Calls({
       fault: (method, callee) => this.#callFault(method, callee),
       late: () => {
@@ -230,8 +230,6 @@ export class World {
 
   async #dial(node: NodeId, protocols: readonly string[], wire: Wire) {
     if (this.#cut.has(node)) throw new Error("there is no way to the platform")
-    const host = this.hosts.get(node)
-    if (host === undefined) throw new Error("no such host")
     const wires = this.#wires.get(node) ?? new Set()
     this.#wires.set(node, wires.add(wire))
     const old = this.#stream(`dial/${node}`).chance(this.rates.oldVersion)
@@ -241,7 +239,7 @@ export class World {
         upgrade: "websocket",
         "sec-websocket-protocol": old ? protocolOf(PROTOCOL_VERSION - 1) : protocols.join(", "),
         [NODE_ID_HEADER]: node,
-        [CELL_ID_HEADER]: host.cellId,
+        [CELL_ID_HEADER]: this.#host(node).cellId,
         [NODE_ASSERTION_HEADER]: `${this.id("req")} ${this.time.now() + 60_000}`,
       },
     })
@@ -295,6 +293,12 @@ export class World {
         await this.#abort(name)
       }
     }
+  }
+
+  #host(node: NodeId): Host {
+    const host = this.hosts.get(node)
+    if (host === undefined) throw new Error(`there is no host ${node}`)
+    return host
   }
 
   #mend(node: NodeId): void {
