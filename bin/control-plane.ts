@@ -53,6 +53,8 @@ export interface ControlPlaneOptions {
   readonly rateLimitPerMinute?: number
   /** Serves this module instead, which exports the same objects: for benches that drive one of them by itself. */
   readonly main?: string
+  /** Where workerd's inspector listens on loopback; by default it does not. */
+  readonly inspectorPort?: number
   /** A line that workerd or the worker printed. */
   readonly onLog?: (line: string) => void
 }
@@ -75,6 +77,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     logRequests: false,
     telemetry: { enabled: false },
     enableDevRegistry: false,
+    ...(options.inspectorPort !== undefined && { inspectorPort: options.inspectorPort }),
     resourcePersistencePath: options.state,
     log: new Log(LogLevel.NONE),
     handleStructuredLogs: ({ level, message }) => options.onLog?.(`${level}: ${message}`),
@@ -192,7 +195,7 @@ function keepSignalHandlers(): () => void {
   }
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const { createServer } = await import("node:net")
   return await new Promise((resolve, reject) => {
     const server = createServer()

@@ -16,7 +16,7 @@ const NOTES = [
   "placements: the real object in workerd, asked over HTTP with a run id for each; nodes of one size, with a quarter more room than is placed",
   "scheduler_perf's figures are the thresholds that its authors publish for their machines, and Nomad's are its makers' own: not measured here",
   "simulated nodes speak the protocol over real sockets and run nothing; they and the callers share this machine with the control plane",
-  "memory is that of workerd's process (PSS), its code and all its isolates included",
+  "live heap is of the isolate that holds all objects, after a collection, by workerd's inspector; its process (PSS) holds garbage and other isolates as well",
 ]
 
 export const bench: Bench = {

@@ -1,9 +1,12 @@
 /** The real CellObject in workerd, driven over HTTP without the rest of the control plane: what one cell can do by itself. */
 import { randomBytes } from "node:crypto"
+import { on, once } from "node:events"
 import { mkdir, readdir, stat } from "node:fs/promises"
 import { join } from "node:path"
+import { WebSocket } from "ws"
+import { z } from "zod"
 import { type Client, clientOf } from "../../../bin/client.ts"
-import { startControlPlane } from "../../../bin/control-plane.ts"
+import { freePort, startControlPlane } from "../../../bin/control-plane.ts"
 import { makeSecretsKey, makeSigningKey } from "../../../bin/keys.ts"
 import type { Ask, CellRpc, Placement } from "../../../durable/shared/rpc.ts"
 import { type CellId, formatId, ID_RANDOM_BYTES, type IdOf, type IdPrefix, type NodeId, type RunId } from "../../../schema/ids.ts"
@@ -35,6 +38,8 @@ export interface DrivenCells {
   tryOut(trial: Trial): Promise<TrialResult>
   /** Of all cells' databases, their journals included. */
   bytesOnDisk(): Promise<number>
+  /** What lives in the isolate of all objects, once what is garbage has been collected. */
+  heapMib(): Promise<number>
   /** Of workerd's process, what it shares divided among those who share it. */
   memoryMib(): Promise<number>
 }
@@ -48,7 +53,8 @@ export async function startDrivenCells(
   await mkdir(folder, { recursive: true })
   const state = join(folder, "state")
   const [signingKey, secretsKey, issuerFile] = [await makeSigningKey(), makeSecretsKey(), join(folder, "issuer")]
-  const platform = await startControlPlane({ state, port: 0, signingKey, secretsKey, issuerFile, main: DOOR })
+  const inspectorPort = await freePort()
+  const platform = await startControlPlane({ state, port: 0, signingKey, secretsKey, issuerFile, main: DOOR, inspectorPort })
   let stopped: Promise<void> | undefined
   const stop = () => (stopped ??= platform.stop())
   const cutOff = () => void stop().catch(() => {}) // whoever awaits an answer is told
@@ -67,7 +73,31 @@ export async function startDrivenCells(
       const sizes = await Promise.all(files.map(async (file) => (await stat(join(databases, file))).size))
       return sizes.reduce((sum, size) => sum + size, 0)
     },
+    heapMib: () => heapMib(inspectorPort),
     memoryMib: async () => (await ownWorkerd()).pssKib / 1024,
+  }
+}
+
+const Inspected = z.array(z.object({ title: z.string(), webSocketDebuggerUrl: z.string() }))
+const HeapUsage = z.object({ id: z.literal(2), result: z.object({ usedSize: z.number() }) })
+
+/** By Chrome's protocol: `HeapProfiler.collectGarbage`, then `Runtime.getHeapUsage`. */
+async function heapMib(port: number): Promise<number> {
+  const workers = Inspected.parse(await (await fetch(`http://127.0.0.1:${port}/json`)).json())
+  const own = workers.find(({ title }) => /core:user:/.test(title))
+  if (own === undefined) throw new Error("workerd's inspector does not name the worker")
+  const socket = new WebSocket(own.webSocketDebuggerUrl)
+  try {
+    await once(socket, "open")
+    socket.send(JSON.stringify({ id: 1, method: "HeapProfiler.collectGarbage" }))
+    socket.send(JSON.stringify({ id: 2, method: "Runtime.getHeapUsage" }))
+    for await (const [data] of on(socket, "message")) {
+      const told = HeapUsage.safeParse(JSON.parse(String(data)))
+      if (told.success) return told.data.result.usedSize / 1024 ** 2
+    }
+    throw new Error("workerd's inspector ended before it answered")
+  } finally {
+    socket.terminate()
   }
 }
 
