@@ -52,8 +52,9 @@ export async function diskCapacity(stateDir: string, overcommit: number): Promis
 async function writtenByLiveRuns(runsDir: string): Promise<number> {
   let bytes = 0
   for (const name of namesIn(runsDir)) {
-    const init = readRecord(join(runsDir, name, RECORD_FILE))?.init
-    if (init) bytes += (await usageOf(init))?.usedBytes ?? 0
+    const record = readRecord(join(runsDir, name, RECORD_FILE))
+    const process = record?.file_server ?? record?.init
+    if (process) bytes += (await usageOf(process))?.usedBytes ?? 0
   }
   return bytes
 }

@@ -45,7 +45,7 @@ export class DiskWatch {
     this.#timer.unref()
   }
 
-  /** `process` is the run's first: its root is the run's disk. A bridge that takes a run over tells of a full disk again. */
+  /** `process` is one of the run's, whose root is the run's disk. A bridge that takes a run over tells of a full disk again. */
   add(runId: RunId, process: ProcessIdentity): void {
     this.#runs.set(runId, { process, fill: { full: null } })
   }

@@ -31,7 +31,7 @@ export function companionsOf(
   for (const pid of pids.slice(0, MOST)) {
     try {
       if (namespaceOf(pid, "user") === user) continue
-      if (profile === "sandboxed" && read(pid, "cmdline").split("\0", 1)[0] === GOFER) {
+      if (profile === "sandboxed" && isGofer(pid)) {
         gofer = pid
         for (const found of goferDeviations(pid, idRange)) deviations.add(found)
       } else deviations.add("a process in its cgroup is in another user namespace")
@@ -41,6 +41,9 @@ export function companionsOf(
   }
   return { gofer, deviations: [...deviations] }
 }
+
+/** Throws when the process has ended. */
+export const isGofer = (pid: number): boolean => read(pid, "cmdline").split("\0", 1)[0] === GOFER
 
 function goferDeviations(pid: number, { hostBase, size }: { hostBase: number; size: number }): string[] {
   const { noNewPrivileges, seccomp } = parseStatus(read(pid, "status"))

@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import type { RunId } from "../../schema/ids.ts"
 import { runHooks } from "../device/hooks.ts"
+import { isGofer } from "../isolation/companions.ts"
 import type { Log } from "../log.ts"
 import type { CreateNamespaces } from "../mount/create-namespaces.ts"
 import type { Cgroups } from "./cgroups.ts"
@@ -15,6 +16,8 @@ import { explainStartFailure } from "./messages.ts"
 import type { HostPaths, RunPaths } from "./paths.ts"
 import type { PreparedRun } from "./preparation.ts"
 import { identify } from "./process-identity.ts"
+import type { ProcessIdentity } from "./process-identity.ts"
+import { RUNTIMES } from "./runtimes.ts"
 import type { RuntimeName } from "./runtimes.ts"
 import type { ToolPaths } from "./tools.ts"
 
@@ -50,7 +53,8 @@ export async function createContainer(
   if (capped.status === "rejected") throw capped.reason
   const { pid } = created.value
   const monitorPid = Number(readFileSync(paths.monitorPidFile, "utf8"))
-  const record = { ...prepared.record, init: identify(pid), monitor: identify(monitorPid) }
+  const file_server = RUNTIMES[runtime].ownKernel ? fileServerAmong(cgroups.processes(runId)) : null
+  const record = { ...prepared.record, init: identify(pid), file_server, monitor: identify(monitorPid) }
   writeRecord(paths.record, record)
   cgroups.capMonitor(runId, monitorPid)
   if (record.processors !== null) cgroups.holdTo(runId, record.processors)
@@ -59,6 +63,17 @@ export async function createContainer(
   if (Object.keys(io).length > 0) cgroups.limitIo(runId, io, disksUnder([host.stateDir, lower.path]))
   await runHooks(prepared.hooks, { runId, pid, dir: paths.dir, log })
   return record
+}
+
+function fileServerAmong(pids: readonly number[]): ProcessIdentity | null {
+  for (const pid of pids) {
+    try {
+      if (isGofer(pid)) return identify(pid)
+    } catch {
+      // It was a helper of the create, and has ended.
+    }
+  }
+  return null
 }
 
 /** What a runtime said, in words for the tenant. */

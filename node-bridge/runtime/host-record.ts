@@ -57,6 +57,8 @@ export const HostRecord = z.object({
   uid: z.int(),
   /** Set once the container was created; its process then waits for the runtime's `start`. */
   init: Identity.nullable(),
+  /** Has the run's disk as its root where the first process, being a kernel of its own, has not. */
+  file_server: Identity.nullable().default(null),
   monitor: Identity.nullable(),
   /** Set once its process was let go. */
   started_at_ms: z.int().nullable(),

@@ -62,9 +62,9 @@ export class LiveRuns {
     })
   }
 
-  add(runId: RunId, { init, monitor, limits }: HostRecord): void {
+  add(runId: RunId, { init, file_server, monitor, limits }: HostRecord): void {
     this.#watch.add(runId)
-    if (init !== null) this.#on.diskWatch.add(runId, init)
+    if (init !== null) this.#on.diskWatch.add(runId, file_server ?? init)
     if (init !== null && monitor !== null) {
       this.#logPace.add(runId, { init, monitor, bytesPerSecond: limits.log_bytes_per_second })
     }

@@ -143,6 +143,7 @@ export async function prepareRun(
         processors: parts.processors.take(run.run_id, spec.resources.cpus),
         uid: user.value.uid,
         init: null,
+        file_server: null,
         monitor: null,
         started_at_ms: null,
       }

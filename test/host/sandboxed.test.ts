@@ -7,16 +7,19 @@ import { Isolation } from "../../schema/isolation.ts"
 import { parseCgroupLayout } from "../../node-bridge/runtime/cgroup-layout.ts"
 import { readRecord } from "../../node-bridge/runtime/host-record.ts"
 import { hostPaths, runtimeRootOf } from "../../node-bridge/runtime/paths.ts"
+import type { Notice } from "../../schema/protocol.ts"
 import type { SpecChanges } from "../support/assignments.ts"
 import { never, openHostBench } from "../support/host-bench.ts"
 import type { HostBench } from "../support/host-bench.ts"
 import { waitFor } from "../support/wait-for.ts"
 
 let bench: HostBench
+const notices: Omit<Notice, "id">[] = []
 const MIB = 1024 * 1024
 
 beforeAll(async () => {
   bench = await openHostBench({ profiles: ["hardened", "sandboxed"] })
+  bench.controller.listen({ notice: (notice) => notices.push(notice), facts: () => {}, condition: () => {} })
 })
 afterAll(() => bench.close())
 
@@ -81,6 +84,7 @@ test("its disk ends where its quota does", async () => {
   const { limits, deviations } = await bench.controller.isolation(run.run_id)
   expect(deviations).toEqual([])
   expect(limits.disk_bytes).toBeLessThanOrEqual(32 * MIB)
+  await waitFor("word of it", () => notices.some(({ run_id, kind }) => run_id === run.run_id && kind === "disk_full"))
 })
 
 test("memory that it may not have ends it, and the host says why", async () => {

@@ -28,6 +28,7 @@ const record: HostRecord = {
   processors: null,
   uid: 0,
   init: null,
+  file_server: null,
   monitor: null,
   started_at_ms: null,
 }
