@@ -23,6 +23,8 @@ export interface OwnHost {
   readonly folder: string
   /** In it, a folder for each run of which anything is left. */
   readonly runFolder: string
+  /** What of it is in memory. */
+  readonly runtimeDir: string
 }
 
 export interface SeveralHosts {
@@ -112,7 +114,15 @@ export async function openSeveralHosts(options: SeveralHostsOptions): Promise<Se
       const nodeId = items.find(({ hostname }) => hostname === name)?.id
       if (nodeId === undefined) throw new Error(`${name} is not among the nodes`)
       const seen = join(`/proc/${network.pid}/root`, state)
-      return { name, nodeId, network, bridge, folder: seen, runFolder: hostPaths(seen).runsDir }
+      return {
+        name,
+        nodeId,
+        network,
+        bridge,
+        folder: seen,
+        runFolder: hostPaths(seen).runsDir,
+        runtimeDir: hostPaths(state).runtimeDir,
+      }
     }
     const opened = await Promise.allSettled(Array.from({ length: count }, (_, index) => open(index)))
     const hosts = opened.map((each) => {
