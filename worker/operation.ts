@@ -164,6 +164,9 @@ function send(c: AppContext, reply: StoredAnswer | Response): Response {
   return c.body(JSON.stringify(reply.body), reply.status as 200, { "content-type": "application/json", ...reply.headers })
 }
 
+/** An answer that is JSON already. */
+export const jsonText = (c: AppContext, text: string): Response => c.body(text, 200, { "content-type": "application/json" })
+
 /** The caller's tenant. Operations with a tenant's scope have one: `authenticate` saw to it. */
 export function tenantIdOf(c: AppContext): TenantId {
   const { tenant } = c.var.principal

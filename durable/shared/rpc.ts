@@ -143,7 +143,10 @@ export interface TenantRpc {
   explain(create: ContainerCreate): Promise<OperatorDryRun>
   /** `ref` is an id or the name of a live container; another tenant's id is `not_found`. */
   getContainer(caller: Caller, ref: string): Promise<Container>
+  /** The same as JSON text: it crosses between objects in a part of the time that the thing itself takes. */
+  getContainerJson(caller: Caller, ref: string): Promise<string>
   listContainers(caller: Caller, request: ContainerListRequest): Promise<Page<Container>>
+  listContainersJson(caller: Caller, request: ContainerListRequest): Promise<string>
   /** Changes what can be changed while it runs. */
   updateContainer(call: Call, ref: string, update: ContainerUpdate): Promise<Answer<Container>>
   act(call: Call, ref: string, action: ContainerAction, holdMs?: number): Promise<Answer<Container>>

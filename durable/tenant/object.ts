@@ -174,6 +174,14 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
     return this.#reading.render(this.#reading.resolve(caller, ref).id)
   }
 
+  async getContainerJson(caller: Caller, ref: string): Promise<string> {
+    return JSON.stringify(await this.getContainer(caller, ref))
+  }
+
+  async listContainersJson(caller: Caller, request: ContainerListRequest): Promise<string> {
+    return JSON.stringify(await this.listContainers(caller, request))
+  }
+
   async listContainers(caller: Caller, request: ContainerListRequest): Promise<Page<Container>> {
     this.#enter(caller)
     return this.#reading.list(caller, request)

@@ -1,6 +1,6 @@
 import { Container } from "../../schema/api.ts"
 import { container, CONTAINER_ID } from "../examples.ts"
-import { callerOf, operation, tenantOf } from "../operation.ts"
+import { callerOf, jsonText, operation, tenantOf } from "../operation.ts"
 import { ContainerPath } from "../references.ts"
 
 export const getContainer = operation({
@@ -17,5 +17,5 @@ export const getContainer = operation({
   answer: { status: 200, description: "The container.", schema: Container, example: container },
   errors: [],
   example: { params: { id: CONTAINER_ID } },
-  handle: async (c, { params }) => ({ status: 200, body: await tenantOf(c).getContainer(callerOf(c), params.id) }),
+  handle: async (c, { params }) => jsonText(c, await tenantOf(c).getContainerJson(callerOf(c), params.id)),
 })

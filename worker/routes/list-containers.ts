@@ -1,6 +1,6 @@
 import { Container, ContainerListQuery, page } from "../../schema/api.ts"
 import { container } from "../examples.ts"
-import { callerOf, operation, tenantOf } from "../operation.ts"
+import { callerOf, jsonText, operation, tenantOf } from "../operation.ts"
 
 /** `key=value` asks for the value, `key` alone only that the label be there. */
 function parseLabel(text: string): { key: string; value: string | null } {
@@ -29,6 +29,6 @@ export const listContainers = operation({
   async handle(c, { query }) {
     const labels = [query.label ?? []].flat().map(parseLabel)
     const request = { cursor: query.cursor ?? null, limit: query.limit, labels, status: query.status ?? null }
-    return { status: 200, body: await tenantOf(c).listContainers(callerOf(c), request) }
+    return jsonText(c, await tenantOf(c).listContainersJson(callerOf(c), request))
   },
 })
