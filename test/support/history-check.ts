@@ -1,5 +1,5 @@
 /**
- * Says what a history breaks of what is promised. Pure, and each rule is shown to catch what it is for (`history.test.ts`).
+ * Says what a history breaks of what is promised. Pure, and each rule is shown to catch what it is for (`history-check.test.ts`).
  *
  * Promised, and nothing else:
  * - A container that was answered is there, and comes to what was wished or says why not.

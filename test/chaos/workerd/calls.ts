@@ -122,21 +122,34 @@ export class Calls {
     for (const call of this.#under) if (call.callee === name || call.caller === name) this.#under.delete(call)
   }
 
-  #replace(prototype: object, method: string, caller: CallerOf | null): void {
+  #replace(prototype: object, method: string, callerOf: CallerOf | null): void {
     const real = Reflect.get(prototype, method) as Method
-    const around = (object: Living, args: never[]) => this.#around(object, method, caller, () => real.apply(object, args), args)
+    const around = (object: Living, args: never[]) => {
+      const work = () => real.apply(object, args)
+      return callerOf === null ? this.#watched(work) : this.#around(object, method, callerOf(args), work)
+    }
     vi.spyOn(prototype as Record<string, Method>, method).mockImplementation(function (this: unknown, ...args: never[]) {
       return around(this as Living, args)
     })
   }
 
-  async #around(object: Living, method: string, callerOf: CallerOf | null, work: () => Promise<unknown>, args: never[]) {
+  /** It may wait for calls of its own that are late, so that it is under way says nothing. */
+  async #watched(work: () => Promise<unknown>): Promise<unknown> {
+    this.moves += 1
+    try {
+      return await work()
+    } finally {
+      this.moves += 1
+    }
+  }
+
+  async #around(object: Living, method: string, caller: Name | undefined, work: () => Promise<unknown>) {
     const callee = this.#names.get(object.ctx.id.toString())
-    const call: UnderWay = { callee, caller: callerOf?.(args), parked: false, since: performance.now() }
+    const call: UnderWay = { callee, caller, parked: false, since: performance.now() }
     this.#under.add(call)
     this.moves += 1
     try {
-      const fault = callee === undefined || callerOf === null ? undefined : this.#judge.fault(method, callee)
+      const fault = callee === undefined ? undefined : this.#judge.fault(method, callee)
       return await this.#suffer(fault, object, method, call, work)
     } finally {
       this.#under.delete(call)

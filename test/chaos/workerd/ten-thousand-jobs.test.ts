@@ -13,7 +13,7 @@ import { Tenants } from "./tenants.ts"
 import { type Rates, World } from "./world.ts"
 
 const ROUGH: Rates = {
-  call: 0.01, frame: 0.003, alarm: 0.1, eviction: 0.01, abort: 0.005, cut: 0.004, bridgeKilled: 0.003, hostRebooted: 0.0005,
+  call: 0.03, frame: 0.01, alarm: 0.1, eviction: 0.01, abort: 0.005, cut: 0.004, bridgeKilled: 0.003, hostRebooted: 0.0005,
   oldVersion: 0.05,
 } // prettier-ignore
 
