@@ -11,13 +11,19 @@ const HELP = `Usage: npm run --silent keys                                  prin
 `
 const OPERATOR_TOKEN_SECONDS = 90 * 86_400
 
-const [verb, file, url, ...rest] = process.argv.slice(2)
+const [verb, file, platform, ...rest] = process.argv.slice(2)
 if (verb === undefined) {
   console.log(JSON.stringify(await makeSigningKey()))
 } else if (verb === "secrets" && file === undefined) {
   console.log(makeSecretsKey())
-} else if (verb === "operator-token" && file !== undefined && url !== undefined && URL.canParse(url) && rest.length === 0) {
-  console.log(await signOperatorToken(await keyIn(file), url.replace(/\/$/, ""), "operator", OPERATOR_TOKEN_SECONDS))
+} else if (
+  verb === "operator-token" &&
+  file !== undefined &&
+  platform !== undefined &&
+  URL.canParse(platform) &&
+  rest.length === 0
+) {
+  console.log(await signOperatorToken(await keyIn(file), platform.replace(/\/$/, ""), "operator", OPERATOR_TOKEN_SECONDS))
 } else if (verb === "rotate" && file === undefined) {
   await rotate(process.env.BERTH_URL, process.env.BERTH_OPERATOR_TOKEN)
 } else {

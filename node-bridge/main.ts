@@ -184,7 +184,7 @@ async function joinToken(config: Config): Promise<string | undefined> {
 }
 
 /** The real controller brings native code and needs the host's tools; the fake one must do without either. */
-async function openController(config: Config, log: Log, registryLogins: RegistryLogins): Promise<Controller> {
+async function openController(config: Config, log: Log, logins: RegistryLogins): Promise<Controller> {
   switch (config.controller) {
     case "fake": {
       const { createFakeController } = await import("./runtime/fake-controller.ts")
@@ -206,7 +206,7 @@ async function openController(config: Config, log: Log, registryLogins: Registry
         ...(config.isolationCheckSeconds && { isolationWatch: { everyMs: config.isolationCheckSeconds * 1000 } }),
         imagesDir: config.images ?? null,
         registries,
-        registryLogins,
+        registryLogins: logins,
         network,
         devices: {
           ...(config.cdiDirs && { cdiDirs: config.cdiDirs }),

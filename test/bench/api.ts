@@ -174,12 +174,13 @@ async function writes({ say, signal }: BenchContext, { tenant }: Served): Promis
   }
 }
 
+const cursor = (seq: number) => String(Math.max(0, seq)).padStart(16, "0")
+
 /** The same three things done at the beginning and at the end of a long log. */
 async function longLog({ count = EVENTS, say, signal }: BenchContext, { url, operator, tenant }: Served): Promise<Row[]> {
   const { id, client, token } = await tenant()
   say(`writing ${count} events`)
   await operator.post(`/fill/${id}/${count}`)
-  const cursor = (seq: number) => String(Math.max(0, seq)).padStart(16, "0")
   const page = async (after: number) => {
     signal.throwIfAborted()
     const from = performance.now()

@@ -100,6 +100,9 @@ describe("an image", () => {
   })
 })
 
+const stored = async (of: TestTenant, body: object): Promise<RegistryCredential> =>
+  RegistryCredential.parse(await (await of.call("POST", "/v1/registry-credentials", { body })).json())
+
 describe("an image that its registry gives only to those who log in", () => {
   const login = { name: "ci", password: "hunter2 and a half" }
   let closed: Registry
@@ -111,9 +114,6 @@ describe("an image that its registry gives only to those who log in", () => {
   afterAll(async () => {
     await closed.stop()
   })
-
-  const stored = async (of: TestTenant, body: object): Promise<RegistryCredential> =>
-    RegistryCredential.parse(await (await of.call("POST", "/v1/registry-credentials", { body })).json())
   const ci = () => ({ registry: closed.host, username: login.name, password: login.password })
 
   it("is run with the tenant's credential, which nobody reads again", async () => {

@@ -113,10 +113,10 @@ describe("a dry run", () => {
   })
 })
 
-describe("a batch", () => {
-  const batch = (token: string, body: object, headers: Record<string, string> = {}) =>
-    call("POST", "/v1/containers:batch", { token, body, headers })
+const batch = (token: string, body: object, headers: Record<string, string> = {}) =>
+  call("POST", "/v1/containers:batch", { token, body, headers })
 
+describe("a batch", () => {
   it("makes many of one spec, once for a key, and all or none", async () => {
     const { token } = await aTenant({ containers: 4 })
     const body = { count: 3, container: { image: "a", name: "web", placement: { labels: { disk: "none-such" } } } }

@@ -78,8 +78,8 @@ function typesOf(text: string | undefined): string[] {
 }
 
 function serverSent(line: string, formOf: (event: Event) => object): string {
-  const event = Event.parse(JSON.parse(line))
-  return formatServerSentEvent({ id: event.cursor, event: event.type, data: formOf(event) })
+  const told = Event.parse(JSON.parse(line))
+  return formatServerSentEvent({ id: told.cursor, event: told.type, data: formOf(told) })
 }
 
 /** A batch has no place for a cursor; where the next page is stands in a link (RFC 8288). */

@@ -100,16 +100,17 @@ describe("the choice of a cell", () => {
   })
 })
 
+const aNode = (cell_id: CellId, reason: string | null) => ({ node_id: anId("nod"), cell_id, reason, score: null, scores: {} })
+
+const explained = (cell: CellId, reasons: (string | null)[], region: string): Explanation => {
+  const fitting = reasons.filter((reason) => reason === null).length
+  const refused = reasons.filter((reason) => reason !== null).map((reason) => ({ reason, nodes: 1 }))
+  return { nodes: reasons.map((reason) => aNode(cell, reason)), region: fitting > 0 ? region : null, fitting, refused }
+}
+
 describe("a dry run", () => {
   const [a, b] = [anId("cel"), anId("cel")]
   const settings = { cells: [a, b] } as unknown as TenantConfig
-  const node = (cell_id: CellId, reason: string | null) => ({ node_id: anId("nod"), cell_id, reason, score: null, scores: {} })
-  const explained = (cell: CellId, reasons: (string | null)[], region: string): Explanation => {
-    const fitting = reasons.filter((reason) => reason === null).length
-    const refused = reasons.filter((reason) => reason !== null).map((reason) => ({ reason, nodes: 1 }))
-    return { nodes: reasons.map((reason) => node(cell, reason)), region: fitting > 0 ? region : null, fitting, refused }
-  }
-
   it("adds up what the cells say, and takes the region of the one that would be asked first, where it has room", () => {
     const both = [explained(a, [null, "is not ready"], "eu-1"), explained(b, [null, "is not ready"], "eu-2")]
     expect(dryRunOf(aCreate(), both, settings, b)).toEqual({
@@ -161,16 +162,17 @@ describe("the history", () => {
   })
 })
 
+const verdict = (
+  wish: Parameters<typeof aContainerRow>[0],
+  state: RunState | null,
+  wanted: Parameters<typeof waitVerdict>[1],
+) => {
+  const { container, run } = aGroup(wish, state === null ? {} : { state })
+  const row = { ...container, latest_run_id: state === null ? null : run.id, ...wish }
+  return waitVerdict(containerView(row, state === null ? undefined : run, Policy.parse({})), wanted, undefined)
+}
+
 describe("a wait", () => {
-  const verdict = (
-    wish: Parameters<typeof aContainerRow>[0],
-    state: RunState | null,
-    wanted: Parameters<typeof waitVerdict>[1],
-  ) => {
-    const { container, run } = aGroup(wish, state === null ? {} : { state })
-    const row = { ...container, latest_run_id: state === null ? null : run.id, ...wish }
-    return waitVerdict(containerView(row, state === null ? undefined : run, Policy.parse({})), wanted, undefined)
-  }
   it.each<[string, Parameters<typeof aContainerRow>[0], RunState | null, Parameters<typeof waitVerdict>[1], WaitVerdict]>([
     ["to run, of one that starts", {}, "starting", "running", "not_yet"],
     ["to run, of one that has ended for good", {}, "completed", "running", "never"],

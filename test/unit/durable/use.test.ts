@@ -6,6 +6,7 @@ import { Resources } from "../../../schema/container.ts"
 
 const aUse = (changes: Partial<Use> = {}): Use => ({ ...NO_USE, ...changes })
 const GPU = "nvidia.com/gpu"
+const others = (kind: string) => aUse({ accelerators: { [kind]: 1 } })
 
 describe("the quota", () => {
   const quota = Quota.parse({ containers: 2, cpus: 0.3, memory_bytes: 100, disk_bytes: 50, accelerators: { [GPU]: 2, "*": 1 } })
@@ -31,7 +32,6 @@ describe("the quota", () => {
     const gpus = (count: number) => aUse({ accelerators: { [GPU]: count } })
     expect(overQuota(gpus(1), quota, gpus(1))).toBeUndefined()
     expect(overQuota(gpus(1), quota, gpus(2))?.detail).toContain(`accelerators of the kind ${GPU} is 2; 1 are in use`)
-    const others = (kind: string) => aUse({ accelerators: { [kind]: 1 } })
     expect(overQuota(others("amd.com/gpu"), quota, others("intel.com/npu"))).toBeUndefined()
     expect(overQuota(others("amd.com/gpu"), quota, others("amd.com/gpu"))?.code).toBe("quota_exceeded")
   })
