@@ -94,5 +94,6 @@ function look(): Look {
 setInterval(() => {
   if (!existsSync(options.cgroups)) return
   const news = look()
+  // oxlint-disable-next-line require-post-message-target-origin -- a thread's port, not a window
   if (news.began.length + news.ended.length + news.gone.length > 0) parentPort?.postMessage(news)
 }, options.everyMs)

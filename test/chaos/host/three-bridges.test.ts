@@ -4,12 +4,10 @@
  * come to what was wished within a stated time. `BERTH_SEED` repeats the choice of faults, `BERTH_CONTAINERS` asks for another
  * number, and `BERTH_BRIDGE_LOGS` names a file for what the bridges and the control plane printed.
  */
-import { execFileSync, spawnSync } from "node:child_process"
-import { existsSync, rmSync, statfsSync, writeFileSync } from "node:fs"
-import { basename, join } from "node:path"
-import fc from "fast-check"
+import { spawnSync } from "node:child_process"
+import { existsSync, rmSync, writeFileSync } from "node:fs"
+import { basename } from "node:path"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
-import { readRecord } from "../../../node-bridge/runtime/host-record.ts"
 import type { NodeView } from "../../../schema/api.ts"
 import { MIB } from "../../../schema/container.ts"
 import { LEASE_SECONDS } from "../../../schema/protocol.ts"
@@ -17,11 +15,13 @@ import { Fleet } from "../../support/fleet.ts"
 import type { Kind, Member } from "../../support/fleet.ts"
 import type { Entry } from "../../support/history.ts"
 import { check } from "../../support/history-check.ts"
+import { fillDisk, killMonitor, killWorkerd, nodeOf, signalBridge } from "../../support/host-faults.ts"
 import { temporaryFolder } from "../../support/images.ts"
 import { snapshot } from "../../support/leftovers.ts"
 import { openSeveralHosts } from "../../support/several-hosts.ts"
 import type { OwnHost, SeveralHosts } from "../../support/several-hosts.ts"
 import { waitFor } from "../../support/wait-for.ts"
+import { planOf } from "./plan.ts"
 
 const CONTAINERS = Number(process.env.BERTH_CONTAINERS ?? 500)
 const SEED = Number(process.env.BERTH_SEED || Math.floor(Math.random() * 2 ** 31))
@@ -43,20 +43,7 @@ const MIXED: readonly Kind[] = [
   "plain",
 ]
 
-const share = fc.double({ min: 0.1, max: 0.9, noNaN: true })
-const [PLAN] = fc.sample(
-  fc.record({
-    /** Hosts by their part: whose network is cut, whose bridge is stopped, and the one that is left. */
-    parts: fc.shuffledSubarray([0, 1, 2], { minLength: 3 }),
-    workerdAt: share,
-    bridgeAt: share,
-    victims: fc.infiniteStream(fc.nat()),
-    aheadMs: fc.constantFrom(-25_000, 25_000),
-  }),
-  { seed: SEED, numRuns: 1 },
-)
-if (PLAN === undefined) throw new Error("no plan")
-const [CUT = 0, STOPPED = 1, LEFT = 2] = PLAN.parts
+const PLAN = planOf(SEED)
 /** Slower by less than the lease allows for. */
 const SLOW = 0.992
 const SMALL_DISK_BYTES = 768 * MIB
@@ -64,21 +51,13 @@ const SMALL_DISK_BYTES = 768 * MIB
 let folder: string
 let lab: SeveralHosts
 let fleet: Fleet
-let stopped = false
+let ended = false
 const figures: string[] = [`seed ${SEED}, ${CONTAINERS} containers on 3 hosts`]
 const log: string[] = []
 const begunAt = performance.now()
 const note = (what: string, seconds: number) =>
   figures.push(`${((performance.now() - begunAt) / 1000).toFixed(0).padStart(4)} s  ${what}: ${seconds.toFixed(1)} s`)
 const since = (start: number) => (performance.now() - start) / 1000
-
-/** So many of them, by the seed. */
-function pick<T>(from: readonly T[], count: number): T[] {
-  const left = [...from]
-  return Array.from({ length: Math.min(count, left.length) }, () =>
-    left.splice((PLAN?.victims.next().value ?? 0) % left.length, 1),
-  ).flat()
-}
 
 const hostOf = (part: number): OwnHost => {
   const host = lab.hosts[part]
@@ -90,41 +69,10 @@ const ofKind = <K extends Entry["kind"]>({ entries }: { readonly entries: readon
 const isEnd = (entry: Entry) => entry.kind === "exited" || entry.kind === "destroyed"
 const startsAgain = ({ member }: { readonly member: Member }) => member.kind !== "once"
 const mayGoOn = ({ member }: { readonly member: Member }) => member.kind === "keep"
+const mustEnd = (one: { readonly member: Member }) => !mayGoOn(one)
 
-/** Kills the monitor of a run, and nothing else of it. */
-function killMonitor(host: OwnHost | undefined, run: string): void {
-  const monitor = readRecord(join(host?.runFolder ?? "", run, "run.jsonl"))?.monitor
-  if (monitor) process.kill(monitor.pid, "SIGKILL")
-}
-
-async function killWorkerd(): Promise<void> {
-  const pid = lab.workerd()
-  if (pid === undefined) throw new Error("no workerd")
-  const start = performance.now()
-  process.kill(pid, "SIGKILL")
-  await waitFor(
-    "the control plane to be back",
-    async () => (await fetch(`${lab.url}/healthz`).catch(() => null)) !== null,
-    20_000,
-  )
-  note("workerd killed, answers again", since(start))
-}
-
-const nodeOf = (host: OwnHost) => lab.operator.get<NodeView>(`/v1/admin/nodes/${host.nodeId}`)
 const drain = (host: OwnHost, deadline_seconds: number) =>
   lab.operator.post<NodeView>(`/v1/admin/nodes/${host.nodeId}/drain`, { deadline_seconds })
-
-/** Leaves no block free where the bridge's state is; answers what gives them back. */
-async function fillDisk(host: OwnHost): Promise<() => void> {
-  const filler = join(host.folder, "filler")
-  const { bavail, bsize } = statfsSync(host.folder)
-  // What is free is not free for one file to the last block: the rest by writing until it is refused.
-  execFileSync("fallocate", ["-l", String(Math.floor(bavail * 0.95) * bsize), filler])
-  const write = ["if=/dev/zero", `of=${filler}`, "bs=64K", "oflag=append", "conv=notrunc"]
-  expect(spawnSync("dd", write, { stdio: "ignore" }).status).toBe(1)
-  await waitFor("the host to say that its disk is full", async () => (await nodeOf(host)).conditions[0]?.kind === "disk_pressure")
-  return () => rmSync(filler)
-}
 
 beforeAll(async () => {
   folder = temporaryFolder("chaos")
@@ -133,19 +81,19 @@ beforeAll(async () => {
     folder,
     count: 3,
     bridgeArgs: Object.entries(capacity).flatMap(([what, much]) => [`--capacity-${what}`, String(much)]),
-    small: { [CUT]: SMALL_DISK_BYTES },
-    skewed: { [CUT]: { aheadMs: PLAN?.aheadMs ?? 0, rate: SLOW } },
+    small: { [PLAN.cut]: SMALL_DISK_BYTES },
+    skewed: { [PLAN.cut]: { aheadMs: PLAN.aheadMs, rate: SLOW } },
     onLog: (from, line) => log.push(`${from} ${line}`),
   })
   fleet = await Fleet.open(lab, CONTAINERS + 50)
-  figures.push(`host-${CUT} is cut off and its clock ${PLAN?.aheadMs} ms ahead, host-${STOPPED}'s bridge is stopped`)
+  figures.push(`host-${PLAN.cut} is cut off and its clock ${PLAN.aheadMs} ms ahead, host-${PLAN.stopped}'s bridge is stopped`)
   note("three hosts ready", since(begunAt))
 })
 afterAll(async () => {
   console.log(figures.join("\n"))
   if (process.env.BERTH_BRIDGE_LOGS) writeFileSync(process.env.BERTH_BRIDGE_LOGS, log.join("\n"))
   await fleet?.close()
-  if (!stopped) await lab?.stop()
+  if (!ended) await lab?.stop()
   rmSync(folder, { recursive: true, force: true })
 })
 
@@ -154,8 +102,8 @@ describe(`with seed ${SEED}`, () => {
     const start = performance.now()
     const created = fleet.create(kindsOf(EARLY, ...MIXED))
     const faults = [
-      { at: PLAN?.workerdAt ?? 0, strike: killWorkerd },
-      { at: PLAN?.bridgeAt ?? 0, strike: () => process.kill(hostOf(LEFT).bridge.pid ?? 0, "SIGKILL") },
+      { at: PLAN.workerdAt, strike: () => killWorkerd(lab) },
+      { at: PLAN.bridgeAt, strike: () => signalBridge(hostOf(PLAN.left), "SIGKILL") },
     ].toSorted((a, b) => a.at - b.at)
     for (const { at, strike } of faults) {
       await waitFor("so many answers", () => fleet.answered >= at * EARLY, 60_000)
@@ -168,20 +116,16 @@ describe(`with seed ${SEED}`, () => {
   })
 
   it("one host is emptied while another's disk is full, and gets nothing until it is uncordoned", async () => {
-    const [host, full] = [hostOf(LEFT), hostOf(CUT)]
+    const [host, full] = [hostOf(PLAN.left), hostOf(PLAN.cut)]
     const start = performance.now()
-    const empty = await fillDisk(full)
+    const empty = await fillDisk(lab, full)
     note("a full disk was noticed", since(start))
-    const victims = [
-      ...pick(fleet.on(full.name).filter(startsAgain), 5),
-      ...pick(fleet.on(hostOf(STOPPED).name).filter(startsAgain), 10),
-    ]
-    for (const { run, host: name } of victims)
-      killMonitor(
-        lab.hosts.find((one) => one.name === name),
-        run,
-      )
-    process.kill(hostOf(STOPPED).bridge.pid ?? 0, "SIGKILL")
+    const third = hostOf(PLAN.stopped)
+    const victims = [full, third].flatMap((struck) =>
+      PLAN.pick(fleet.on(struck.name).filter(startsAgain), 8).map((one) => ({ ...one, struck })),
+    )
+    for (const { run, struck } of victims) killMonitor(struck, run)
+    signalBridge(third, "SIGKILL")
     const killedAt = performance.now()
     const another = ({ member, run }: (typeof victims)[number]) => fleet.live.of(member.index).some((one) => one.run !== run)
     const runAgain = waitFor("those to run again whose monitors were killed", () => victims.every(another), 40_000).then(() =>
@@ -195,58 +139,50 @@ describe(`with seed ${SEED}`, () => {
     expect(begun.drain).toMatchObject({ runs_at_start: there.length })
     const seen: number[] = []
     await waitFor("all to have left but what is not to be started again", async () => {
-      const { drain: progress } = await nodeOf(host)
+      const { drain: progress } = await nodeOf(lab, host)
       if (progress && progress.runs_left !== seen.at(-1)) seen.push(progress.runs_left)
       return progress?.runs_left === staying.length && fleet.on(host.name).length === staying.length
     }, 60_000) // prettier-ignore
     note(`${there.length - staying.length} left a host that is emptied`, since(drainedAt))
     expect(seen, "runs left").toEqual(seen.toSorted((a, b) => b - a))
     await drain(host, 0)
-    await waitFor("none to be left", async () => (await nodeOf(host)).drain?.runs_left === 0, 30_000)
+    await waitFor("none to be left", async () => (await nodeOf(lab, host)).drain?.runs_left === 0, 30_000)
     note("and the last, that no policy starts again", since(drainedAt))
 
     await runAgain
     empty()
-    await waitFor("the disk to have space again", async () => (await nodeOf(full)).conditions.length === 0)
+    await waitFor("the disk to have space again", async () => (await nodeOf(lab, full)).conditions.length === 0)
     await fleet.create(kindsOf(CORDONED, "stubborn", "plain"))
     await fleet.converged("all run elsewhere", 60)
     expect(fleet.on(host.name)).toEqual([])
     await lab.operator.post(`/v1/admin/nodes/${host.nodeId}/uncordon`)
-    expect(await nodeOf(host)).toMatchObject({ cordoned: false, drain: null })
+    expect(await nodeOf(lab, host)).toMatchObject({ cordoned: false, drain: null })
     note("disk filled and freed, host emptied, cordoned and open again", since(start))
   })
 
   it("none is lost or doubled when one host is cut off and another's bridge is stopped, for longer than a lease", async () => {
-    const [cut, stopped, left] = [hostOf(CUT), hostOf(STOPPED), hostOf(LEFT)]
+    const [cut, stopped, left] = [hostOf(PLAN.cut), hostOf(PLAN.stopped), hostOf(PLAN.left)]
     const before = new Map([cut, stopped].map((host) => [host.name, fleet.on(host.name)]))
     const away = [...before.values()].flat()
     const awayAt = performance.now()
     cut.network.cut()
-    process.kill(stopped.bridge.pid ?? 0, "SIGSTOP")
+    signalBridge(stopped, "SIGSTOP")
 
-    const ended = async (host: OwnHost) => {
-      const others = () => fleet.on(host.name).filter((one) => !mayGoOn(one))
-      await waitFor(`all on ${host.name} to end but what may go on`, () => others().length === 0, 60_000)
+    const emptied = async (host: OwnHost) => {
+      await waitFor(`all on ${host.name} to end but what may go on`, () => !fleet.on(host.name).some(mustEnd), 60_000)
       return since(awayAt)
     }
-    const [endedOnCut, endedOnStopped] = [ended(cut), ended(stopped)]
+    const [endedOnCut, endedOnStopped] = [emptied(cut), emptied(stopped)]
 
     // What is deleted now, its node hears of when it is back.
     for (const host of [cut, stopped]) {
       const there = before.get(host.name) ?? []
-      const doomed = [
-        ...pick(there.filter(mayGoOn), 3),
-        ...pick(
-          there.filter((one) => !mayGoOn(one)),
-          5,
-        ),
-      ]
+      const doomed = [...PLAN.pick(there.filter(mayGoOn), 3), ...PLAN.pick(there.filter(mustEnd), 5)]
       await Promise.all(doomed.map(({ member }) => fleet.remove(member)))
     }
-    const late = fleet.create(kindsOf(LATE, ...MIXED))
-    await late
+    await fleet.create(kindsOf(LATE, ...MIXED))
     note("after the cut the rest were created", since(awayAt))
-    process.kill(left.bridge.pid ?? 0, "SIGKILL")
+    signalBridge(left, "SIGKILL")
 
     note("after the cut its bridge had stopped all but what may go on", await endedOnCut)
     note("on the host whose bridge was stopped all was ended but what may go on", await endedOnStopped)
@@ -256,16 +192,12 @@ describe(`with seed ${SEED}`, () => {
     const elsewhere = ({ member }: { member: Member }) => fleet.live.of(member.index).some(({ host }) => host === left.name)
     await waitFor("all that were stopped to run again", () => replaced.every(elsewhere), 60_000)
     note(`after the cut all ${replaced.length} that were lost run again`, since(awayAt))
-    for (const { member, run } of away.filter((one) => mayGoOn(one))) {
-      expect(
-        fleet.live.of(member.index).map((one) => one.run),
-        `${member.id} is kept`,
-      ).toEqual([run])
-    }
+    const kept = away.filter(mayGoOn)
+    expect(kept.map(({ member }) => fleet.live.of(member.index).map(({ run }) => run))).toEqual(kept.map(({ run }) => [run]))
 
     const backAt = performance.now()
     cut.network.heal()
-    process.kill(stopped.bridge.pid ?? 0, "SIGCONT")
+    signalBridge(stopped, "SIGCONT")
     await fleet.converged("all are as wished", 60)
     note("after both were back all is as wished", since(backAt))
   })
@@ -290,7 +222,7 @@ describe(`with seed ${SEED}`, () => {
     const runtimeDirs = lab.hosts.map((host) => host.runtimeDir)
     const start = performance.now()
     await lab.stop()
-    stopped = true
+    ended = true
     note("all hosts drained and ended", since(start))
     const left = () => {
       const { cgroups, loops, links, nftTables, mounts } = snapshot([folder])
