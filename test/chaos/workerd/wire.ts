@@ -18,7 +18,7 @@ export type Fate =
 /** The world, as a wire needs it. */
 export interface Network {
   /** The other end: a real socket, or the status of a refusal. Throws when there is no way. */
-  dial(node: NodeId, protocols: readonly string[], wire: Wire): Promise<WebSocketEnd | number>
+  dial(node: NodeId, protocols: readonly string[], wire: WebSocket): Promise<WebSocketEnd | number>
   fate(node: NodeId, direction: Direction, text: string): Fate
   isCut(node: NodeId): boolean
   after(ms: number, callback: () => void): void
@@ -38,7 +38,7 @@ export function enter(next: Network): void {
 
 const ABNORMAL = 1006
 
-export class Wire {
+export class WebSocket {
   readonly #network: Network
   readonly #node: NodeId
   readonly #listeners = new Map<string, Set<Listener>>()
@@ -205,5 +205,3 @@ function closeEnd(end: WebSocketEnd | null, code: number, reason: string): void 
     // closed already
   }
 }
-
-export { Wire as WebSocket }

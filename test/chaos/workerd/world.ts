@@ -19,7 +19,7 @@ import { CALL_FAULTS, type CallFault, Calls, type Name } from "./calls.ts"
 import { Dice } from "./dice.ts"
 import { Host } from "./host.ts"
 import { type Skew, VirtualTime } from "./virtual-time.ts"
-import { type Direction, enter, type Fate, type Wire } from "./wire.ts"
+import { type Direction, enter, type Fate, type WebSocket as Wire } from "./wire.ts"
 
 /** How often what happens, as a probability: of each call, frame, alarm; of each host and object in each second. */
 export interface Rates {
