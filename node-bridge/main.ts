@@ -14,6 +14,8 @@ import { EXIT, Fault } from "./agent/fault.ts"
 import { LeaseFile } from "./agent/lease-file.ts"
 import { loadIdentity, publicKeyOf, saveIdentity, signAssertion } from "./agent/identity.ts"
 import type { Identity } from "./agent/identity.ts"
+import { identityTokens } from "./agent/identity-tokens.ts"
+import type { IdentityTokens } from "./identity/sockets.ts"
 import { registryLogins } from "./agent/registry-login.ts"
 import { lockState } from "./agent/state-lock.ts"
 import { systemTimers } from "./timers.ts"
@@ -59,7 +61,10 @@ async function main(): Promise<number> {
   const identity = await enrolled(config, log)
   const assertion = () => signAssertion(identity, systemTimers.now(), randomUUID())
   begun = true
-  const controller = await openController(config, log, registryLogins({ url: config.url, assertion }))
+  const controller = await openController(config, log, {
+    registryLogins: registryLogins({ url: config.url, assertion }),
+    identityTokens: identityTokens({ url: config.url, assertion }),
+  })
   const capacity = await hostCapacity(await diskCapacity(config.state, config.diskOvercommit), config.capacity)
   const boot = await bootId()
   const ofHost = { hostname: config.name, labels: config.labels, capacity, bootId: boot, controller }
@@ -183,8 +188,14 @@ async function joinToken(config: Config): Promise<string | undefined> {
   }
 }
 
+/** What the host asks of the platform. */
+interface Platform {
+  readonly registryLogins: RegistryLogins
+  readonly identityTokens: IdentityTokens
+}
+
 /** The real controller brings native code and needs the host's tools; the fake one must do without either. */
-async function openController(config: Config, log: Log, logins: RegistryLogins): Promise<Controller> {
+async function openController(config: Config, log: Log, platform: Platform): Promise<Controller> {
   switch (config.controller) {
     case "fake": {
       const { createFakeController } = await import("./runtime/fake-controller.ts")
@@ -206,7 +217,7 @@ async function openController(config: Config, log: Log, logins: RegistryLogins):
         ...(config.isolationCheckSeconds && { isolationWatch: { everyMs: config.isolationCheckSeconds * 1000 } }),
         imagesDir: config.images ?? null,
         registries,
-        registryLogins: logins,
+        ...platform,
         network,
         devices: {
           ...(config.cdiDirs && { cdiDirs: config.cdiDirs }),

@@ -105,6 +105,7 @@ export const Container = z
     drain: z.enum(["stop_first", "start_first"]),
     max_lifetime_seconds: z.int().nullable(),
     remove_on_exit: z.boolean(),
+    identity: z.boolean(),
   })
   .meta({ id: "Container" })
 export type Container = z.infer<typeof Container>

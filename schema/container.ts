@@ -312,6 +312,14 @@ export const ContainerCreate = z
     max_lifetime_seconds: z.int().min(1).max(31_536_000).optional().meta({ description: "A run is stopped after this long." }),
     remove_on_exit: z.boolean().default(false).meta({ description: "Removed by itself once its run has ended." }),
     start: z.boolean().default(true).meta({ description: "false: only create." }),
+    identity: z
+      .boolean()
+      .default(false)
+      .meta({
+        description:
+          "A socket in it, /run/berth/identity.sock, where `GET /token?audience=…` answers with a JWT for ten minutes that says what " +
+          "it is, for others to verify with this platform's published keys.",
+      }),
   })
   .refine((create) => !(create.remove_on_exit && create.restart.policy === "always"), {
     path: ["remove_on_exit"],
@@ -324,6 +332,10 @@ export const ContainerCreate = z
   .refine(({ profile, resources }) => profile !== "sandboxed" || resources.memory_bytes >= MIN_SANDBOXED_MEMORY_BYTES, {
     path: ["resources", "memory_bytes"],
     message: `must be at least ${MIN_SANDBOXED_MEMORY_BYTES} under the sandboxed profile: its kernel is a program of its own`,
+  })
+  .refine(({ profile, identity }) => profile !== "sandboxed" || !identity, {
+    path: ["identity"],
+    message: "cannot be asked of the sandboxed profile: its kernel reaches no socket of the host",
   })
   .superRefine(onlyPublic)
   .meta({ id: "ContainerCreate" })

@@ -75,6 +75,8 @@ export const RunSpec = z.strictObject({
   /** What the tenant's policy makes of a process that is found less confined than promised. */
   on_deviation: z.enum(["report", "stop"]),
   max_lifetime_seconds: z.int().nullable(),
+  /** Whether it finds a socket at which it learns who it is (schema/identity.ts). */
+  identity: z.boolean().default(false),
   /** What becomes of it when the node's lease has run out. */
   on_partition: z.enum(["stop", "keep"]).default("stop"),
 }) // prettier-ignore

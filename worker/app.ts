@@ -27,6 +27,7 @@ import { batchContainers } from "./routes/batch-containers.ts"
 import { createContainer } from "./routes/create-container.ts"
 import { enrollNode } from "./routes/enroll-node.ts"
 import { getContainer } from "./routes/get-container.ts"
+import { identifyRun } from "./routes/identity.ts"
 import { listContainers } from "./routes/list-containers.ts"
 import { listEvents } from "./routes/list-events.ts"
 import { cordonNode, drainNode, uncordonNode, updateNode } from "./routes/node-standing.ts"
@@ -83,6 +84,7 @@ export const OPERATIONS: readonly Operation[] = [
   createJoinToken,
   enrollNode,
   connectNode,
+  identifyRun,
   health,
   jwks,
 ]

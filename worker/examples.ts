@@ -82,6 +82,7 @@ export const container: z.input<typeof Container> = {
   drain: "stop_first",
   max_lifetime_seconds: null,
   remove_on_exit: false,
+  identity: false,
 }
 
 export const event: z.input<typeof Event> = {

@@ -21,6 +21,8 @@ const MAX_VERIFIED = 1_000
 /** How long others may hold the key set that they read; a key is published this long before it signs, and our own age longer. */
 export const JWKS_MAX_AGE_SECONDS = 300
 const LEAD_MS = JWKS_MAX_AGE_SECONDS * 1000 + MAX_AGE_MS
+/** As OpenID Connect's id tokens have it: those who verify them know no other. Our own API takes only `at+jwt`. */
+const IDENTITY_TYP = "JWT"
 /** The directory is told to the hour until when a key is needed, so that not every token costs it a write. */
 const GRAIN_MS = 3600_000
 
@@ -37,6 +39,8 @@ export interface Keyring {
   verify(token: string): Promise<VerifiedAccess>
   /** Signs with the key whose turn it is, and makes sure that the token outlives a rotation of it. */
   sign(claims: Omit<AccessClaims, "issuer">): Promise<string>
+  /** A container's identity; no access token, and of another type. */
+  signIdentity(claims: JWTPayload, expiresAtMs: number): Promise<string>
   /** Signs what must be verifiable for longer than any token, and so with SIGNING_KEY. */
   signStatement(typ: string, claims: JWTPayload): Promise<string>
   /** Public keys, as `/.well-known/jwks.json` shows them, and what each is for. */
@@ -96,6 +100,17 @@ export function openKeyring(
 
   const signerOf = ({ signers }: Known) => signers.find(({ fromMs }) => fromMs <= clock.now())
 
+  /** The key whose turn it is, which can be verified until then. */
+  async function signerUntil(expiresAtMs: number): Promise<PrivateJwk> {
+    const key = signerOf(await current())?.jwk ?? signingKey()
+    if (expiresAtMs > (kept.get(key.kid) ?? 0)) {
+      const untilMs = Math.ceil(expiresAtMs / GRAIN_MS) * GRAIN_MS
+      await directory.keepSigningKey({ kid: key.kid, x: key.x, untilMs })
+      kept.set(key.kid, untilMs)
+    }
+    return key
+  }
+
   async function lookup(kid: string): Promise<CryptoKey | undefined> {
     const now = await current()
     if (now.keys.has(kid) || clock.now() - now.readAtMs < MIN_AGE_MS) return now.keys.get(kid)?.key
@@ -118,15 +133,8 @@ export function openKeyring(
       remember(token, access)
       return access
     },
-    async sign(claims) {
-      const key = signerOf(await current())?.jwk ?? signingKey()
-      if (claims.expiresAtMs > (kept.get(key.kid) ?? 0)) {
-        const untilMs = Math.ceil(claims.expiresAtMs / GRAIN_MS) * GRAIN_MS
-        await directory.keepSigningKey({ kid: key.kid, x: key.x, untilMs })
-        kept.set(key.kid, untilMs)
-      }
-      return signAccessToken(key, { ...claims, issuer: env.ISSUER })
-    },
+    sign: async (claims) => signAccessToken(await signerUntil(claims.expiresAtMs), { ...claims, issuer: env.ISSUER }),
+    signIdentity: async (claims, expiresAtMs) => signStatement(await signerUntil(expiresAtMs), IDENTITY_TYP, claims),
     signStatement: (typ, claims) => signStatement(signingKey(), typ, claims),
     async keys() {
       const now = await current()

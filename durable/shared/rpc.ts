@@ -11,6 +11,7 @@ import type {
   ContainerBatch, ContainerCreate, ContainerUpdate, Labels, PlacementWish, Resources, SignalName,
 } from "../../schema/container.ts" // prettier-ignore
 import type {
+  ContainerId,
   CellId,
   EventId,
   NodeId,
@@ -68,6 +69,16 @@ export interface Answer<T> {
   readonly status: number
   readonly body: T
   readonly replayed: boolean
+}
+
+/** What is said of a container in its identity. */
+export interface Workload {
+  readonly container_id: ContainerId
+  readonly name: string | null
+  readonly tenant_name: string
+  readonly image: string
+  readonly image_digest: string | null
+  readonly labels: Labels_
 }
 
 /** A token as it was signed. */
@@ -161,6 +172,10 @@ export interface TenantRpc {
 
   /** Refuses a caller whose token was revoked. For calls that are answered without the caller's coming here otherwise. */
   admit(caller: Caller): Promise<void>
+  /**
+   * What a container is, for its identity. Throws `not_found` unless the run lives on this node and its container asked for one.
+   */
+  workload(nodeId: NodeId, runId: RunId): Promise<Workload>
   /** What the tenant may have, and has. */
   quota(caller: Caller): Promise<QuotaUse>
   /** Writes a call into the audit log whose change is not one transaction of this object, or that was denied before it came here. */

@@ -19,7 +19,7 @@ import { migrateOnce, openDatabase } from "../shared/database.ts"
 import { type Env, peersOf, randomNumber, systemClock, systemIds } from "../shared/ports.ts"
 import type { WebhookCreate, WebhookReplay, WebhookUpdate } from "../../schema/webhooks.ts"
 import type {
-  Answer, Call, Caller, ContainerAction, ContainerListRequest, DeliveriesRequest, EventsRequest, IssuedToken, ShownProof, TenantConfig, TenantRpc, WaitRequest,
+  Answer, Call, Caller, ContainerAction, ContainerListRequest, DeliveriesRequest, EventsRequest, IssuedToken, ShownProof, TenantConfig, TenantRpc, WaitRequest, Workload,
 } from "../shared/rpc.ts" // prettier-ignore
 import { sealerFor } from "../shared/sealing.ts"
 import { AuditLog } from "./audit-log.ts"
@@ -282,6 +282,10 @@ export class TenantObject extends DurableObject<Env> implements TenantRpc {
 
   async removeRegistryCredential(id: RegistryCredentialId) {
     this.#registryCredentials.remove(id)
+  }
+
+  async workload(nodeId: NodeId, runId: RunId): Promise<Workload> {
+    return this.#reading.workload(nodeId, runId)
   }
 
   async registryLogin(nodeId: NodeId, runId: RunId) {

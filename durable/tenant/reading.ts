@@ -2,7 +2,8 @@
 import type { Container, Page } from "../../schema/api.ts"
 import { AppError } from "../../schema/errors.ts"
 import { type ContainerId, isId, type NodeId, type RunId } from "../../schema/ids.ts"
-import type { Caller, ContainerListRequest, TenantConfig, WaitRequest } from "../shared/rpc.ts"
+import { isTerminal } from "../../schema/lifecycle.ts"
+import type { Caller, ContainerListRequest, TenantConfig, WaitRequest, Workload } from "../shared/rpc.ts"
 import { pageOf, sees } from "./caller.ts"
 import { type Group, latestRun } from "./group.ts"
 import type { ContainerRow, RunRow } from "./rows.ts"
@@ -92,6 +93,18 @@ export class Reading {
       throw new AppError("action_not_allowed", "No run of the container has been given to a node yet.")
     const there = runs.filter((one) => one.node_id === wanted.node_id && one.present && (run === null || one.id === run))
     return { node_id: wanted.node_id, run_ids: there.map((one) => one.id) }
+  }
+
+  /** What a container is, for its identity. @throws AppError `not_found`. */
+  workload(nodeId: NodeId, runId: RunId): Workload {
+    const run = this.#store.run(runId)
+    const container = run && this.#store.container(run.container_id)
+    if (!container || run.node_id !== nodeId || isTerminal(run.state) || !container.spec.identity)
+      throw new AppError("not_found", `This node holds no live run ${runId} that has an identity.`)
+    const { id, name, spec } = container
+    const { image, labels } = spec
+    const image_digest = run.image_digest ?? container.image_digest
+    return { container_id: id, name, tenant_name: this.#settings().name, image, image_digest, labels }
   }
 
   #runOf(id: ContainerId, runId: RunId): RunRow | null {

@@ -87,6 +87,7 @@ export function containerView(container: ContainerRow, run: RunRow | undefined, 
     drain: spec.drain,
     max_lifetime_seconds: spec.max_lifetime_seconds ?? null,
     remove_on_exit: spec.remove_on_exit,
+    identity: spec.identity ?? false,
   }
 }
 
@@ -137,7 +138,7 @@ export function assignmentOf(tenantId: TenantId, container: ContainerRow, run: R
     stop_reason: run.wish_desired === "stopped" && container.desired === "running" ? run.evacuating : null,
     devices: run.devices ?? [],
     spec: {
-      image, image_digest: run.image_digest, registry_credential: container.spec.registry_credential ?? null, hostname: container.name ?? container.id.replace("_", "-"),
+      image, image_digest: run.image_digest, registry_credential: container.spec.registry_credential ?? null, identity: container.spec.identity ?? false, hostname: container.name ?? container.id.replace("_", "-"),
       command, args, env, workdir, user, labels, resources, stop, profile, read_only, tty, seccomp,
       network: run.wish_network ?? container.spec.network,
       capabilities: capabilitiesOf(container.spec, policy), on_deviation: policy.on_deviation,

@@ -8,6 +8,7 @@
 import { existsSync, readFileSync, readlinkSync } from "node:fs"
 import { statfs } from "node:fs/promises"
 import { setTimeout as delay } from "node:timers/promises"
+import { IDENTITY_DIR } from "../../schema/identity.ts"
 import type { Isolation } from "../../schema/isolation.ts"
 import { askRoot } from "../disk/space.ts"
 import { IDS_PER_TENANT } from "../mount/id-ranges.ts"
@@ -192,7 +193,7 @@ async function look(input: LookInput, companions: Companions | null): Promise<Lo
     inOwnCgroup: LIMITING.every((name) => (name === "" && cgroups.layout.version === 1 ? true : isOwn(paths.get(name), own))),
     sharedWithOthers: NAMESPACES.filter((name) => shared[name].others),
     devices: record.device_nodes,
-    mounts: record.device_mounts,
+    mounts: [...record.device_mounts, ...(record.identity ? [IDENTITY_DIR] : [])],
     companions: [],
   }
   const unanswered = [

@@ -5,6 +5,7 @@
 import { CAPABILITIES } from "../../schema/container.ts"
 import type { Capability } from "../../schema/container.ts"
 import { hostPids } from "../../schema/features.ts"
+import { IDENTITY_DIR } from "../../schema/identity.ts"
 import type { Assignment } from "../../schema/protocol.ts"
 import type { Grant } from "../device/grant.ts"
 import type { IdRange } from "../runtime/ports.ts"
@@ -42,6 +43,8 @@ export interface SpecInput {
     readonly etc: string
     /** Where the create step makes the run's own device nodes. */
     readonly devices: string
+    /** The directory with the socket of its identity. */
+    readonly identity: string
     /** Null: the runtime makes one of its own. */
     readonly netns: string | null
     /** The tenant's pinned user namespace; null for one of the container's own, made by the runtime. */
@@ -92,6 +95,7 @@ export function composeSpec(input: SpecInput): OciSpec {
       ...(traits.ownKernel ? SANDBOX_MOUNTS : [...BASE_MOUNTS, ...systemMounts(paths.sys)]),
       ...etcMounts(paths.etc),
       ...(run.spec.read_only ? WRITABLE_MOUNTS : []),
+      ...(run.spec.identity ? [identityMount(paths.identity)] : []),
       ...(input.grant === null ? [] : deviceMounts(input.grant, paths.devices)),
     ],
     // crun alone reads this; the key is ours, never a tenant's.
@@ -145,6 +149,14 @@ function etcMounts(directory: string): OciMount[] {
     options: ["bind", "ro", "nosuid", "nodev", "noexec"],
   }))
 }
+
+/** After a tmpfs on /run. One may connect to a socket on a read-only mount, and make nothing beside it. */
+const identityMount = (directory: string): OciMount => ({
+  destination: IDENTITY_DIR,
+  type: "bind",
+  source: directory,
+  options: ["bind", "ro", "nosuid", "nodev", "noexec"],
+})
 
 function resourcesFor({ spec }: SpecInput["run"], { grant }: SpecInput): OciResources {
   const asked = spec.resources

@@ -50,6 +50,8 @@ export const HostRecord = z.object({
   /** In the container: device nodes that were granted, by path with type and number as in `c 10:232`; mounts that came along. */
   device_nodes: z.record(z.string(), z.string()),
   device_mounts: z.array(z.string()),
+  /** It has a socket for its identity, at which every bridge must listen. */
+  identity: z.boolean().default(false),
   /** The size of the run's own disk; null where its root is on the host's. */
   disk_bytes: z.int().nullable(),
   /** Those that it may use, as in `0-3,8`; null for all. */

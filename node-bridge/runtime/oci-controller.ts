@@ -16,6 +16,8 @@ import { Profile } from "../../schema/container.ts"
 import type { Feature } from "../../schema/features.ts"
 import { isId } from "../../schema/ids.ts"
 import type { TenantId } from "../../schema/ids.ts"
+import { IdentitySockets } from "../identity/sockets.ts"
+import type { IdentityTokens } from "../identity/sockets.ts"
 import { DirectoryImageStore } from "../image/store.ts"
 import type { ImageStoreOptions } from "../image/store.ts"
 import type { Log } from "../log.ts"
@@ -73,6 +75,7 @@ export interface OciControllerOptions {
   readonly registries?: Pick<ImageStoreOptions, "resolveTimeoutMs" | "pullTimeoutMs" | "loopbackRegistries">
   /** For runs that name a registry credential; where absent they are refused. */
   readonly registryLogins?: RegistryLogins
+  readonly identityTokens?: IdentityTokens
   readonly network?: Omit<PoolOptions, "stateDir">
   readonly disks?: Omit<DiskOptions, "dir"> & Pick<DiskWatchOptions, "everyMs">
   readonly devices?: DeviceOptions
@@ -134,6 +137,7 @@ export async function createOciController(options: OciControllerOptions, signal?
   await diskWatch.look()
   const memoryWatch = new MemoryWatch({ log, changed: (condition) => happenings.setCondition("memory_pressure", condition) })
   const devices = await DeviceRegistry.open(options.devices ?? {}, host.stateDir, happenings, log)
+  const identities = new IdentitySockets(options.identityTokens ?? noTokens, log, Date.now)
   const used = runtimes.chosen.map(([profile, name]) => [profile, useRuntime(name, layout, host)] as const)
   const controller = new OciController(
     {
@@ -164,11 +168,13 @@ export async function createOciController(options: OciControllerOptions, signal?
         disks,
         devices,
         processors: Processors.ofThisHost(layout),
+        identities,
         network,
       },
     },
     async () => {
       guard.close()
+      identities.closeAll()
       memoryWatch.close()
       await network.close()
       await disks.close()
@@ -208,6 +214,11 @@ export async function createOciController(options: OciControllerOptions, signal?
   }
   void disks.refill().catch((error: unknown) => log.warn("could not make disks ahead", { error: explain(error) }))
   return controller
+}
+
+// oxlint-disable-next-line require-await -- the port is asynchronous
+const noTokens: IdentityTokens = async () => {
+  throw new Error("there is no platform to ask")
 }
 
 /** Whoever opens a controller without a platform, as a purge does, has nobody to ask. */

@@ -269,8 +269,9 @@ export class OciController implements Controller {
     if (isThere) await endRun(this.#on, runId, paths, () => this.inspect(runId))
     this.#on.guard.remove(runId)
     this.#live.forget(runId)
-    const { disks, network, processors, images } = this.#on.parts
+    const { disks, identities, network, processors, images } = this.#on.parts
     this.#on.devices.release(runId)
+    identities.close(runId)
     processors.release(runId)
     images.release(runId)
     const parts = [isThere ? removeLeftovers(this.#on, runId, paths) : null, disks.release(runId), network.release(runId)]

@@ -84,6 +84,8 @@ export interface RunPaths {
   readonly etc: string
   /** Mount point of the run's own device nodes, as `root` is. */
   readonly devices: string
+  /** Where the socket of its identity is, for runs that asked for one; bound into the container. */
+  readonly identity: string
   /** Where the log's files are, among others. */
   readonly logs: string
   readonly log: string
@@ -109,6 +111,7 @@ export function runPaths(host: HostPaths, runId: RunId): RunPaths {
     sys: join(mounts, "sys"),
     etc: join(mounts, "etc"),
     devices: join(mounts, "dev"),
+    identity: join(mounts, "identity"),
     logs: dir,
     log: join(dir, "current"),
     ctl: join(bundle, "ctl"),

@@ -9,6 +9,7 @@ import type { Assignment, RunSpec } from "../../schema/protocol.ts"
 import { inImage } from "../device/mount-points.ts"
 import type { PlannedHook } from "../device/plan.ts"
 import type { DeviceRegistry } from "../device/registry.ts"
+import type { IdentitySockets } from "../identity/sockets.ts"
 import type { DeviceNodes } from "../mount/device-nodes.ts"
 import { etcFiles } from "../oci/etc-files.ts"
 import { processArgs, processEnv, processWorkdir } from "../oci/process.ts"
@@ -35,6 +36,7 @@ export interface Parts {
   readonly disks: Disks
   readonly devices: Pick<DeviceRegistry, "take" | "release">
   readonly processors: Processors
+  readonly identities: IdentitySockets
   readonly network: NetworkPool
 }
 
@@ -118,6 +120,7 @@ export async function prepareRun(
         seccompBpf: filter?.bpf ?? null,
       })
       writeFileSync(paths.config, JSON.stringify(config), { mode: 0o600 })
+      if (spec.identity) await parts.identities.open(run, paths.identity)
       const record: HostRecord = {
         run_id: run.run_id,
         tenant_id: run.tenant_id,
@@ -139,6 +142,7 @@ export async function prepareRun(
           grant?.nodes.map((node) => [node.path, `${node.type} ${node.major}:${node.minor}`]) ?? [],
         ),
         device_mounts: grant?.mounts.map(({ path }) => path) ?? [],
+        identity: spec.identity,
         disk_bytes: spec.resources.disk_bytes,
         processors: parts.processors.take(run.run_id, spec.resources.cpus),
         uid: user.value.uid,
@@ -201,7 +205,9 @@ async function makeRoot(run: Assignment, paths: RunPaths, host: PrepareHost, par
   const userns = pinned ? (await parts.namespaces.of(run.tenant_id)).path : null
   mkdirSync(paths.bundle, { recursive: true, mode: PRIVATE })
   const ofDevices = run.devices.length > 0 ? [paths.devices] : []
-  for (const dir of [paths.root, paths.sys, paths.etc, ...ofDevices]) mkdirSync(dir, { recursive: true, mode: 0o755 })
+  const ofIdentity = run.spec.identity ? [paths.identity] : []
+  for (const dir of [paths.root, paths.sys, paths.etc, ...ofDevices, ...ofIdentity])
+    mkdirSync(dir, { recursive: true, mode: 0o755 })
   const lower = await parts.roots.idmapped(image.rootDir, range)
   try {
     // The root of the container's file system is its own root's, as is all that it writes there.

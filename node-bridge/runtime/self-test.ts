@@ -169,6 +169,7 @@ function selfTestRun(profile: Profile, runId: Assignment["run_id"], containerId:
       on_deviation: "report",
       image_digest: null,
       registry_credential: null,
+      identity: false,
       hostname: "self-test",
       network: { egress: "none" },
       max_lifetime_seconds: null,

@@ -34,6 +34,7 @@ export async function takeOver(on: TakeOverHost, runIds: readonly RunId[]): Prom
     devices.adopt(record.run_id, record.devices)
     parts.processors.adopt(record.run_id, record.limits.cpus, record.processors)
   }
+  for (const record of live) if (record.identity) await parts.identities.open(record, runPaths(on.host, record.run_id).identity)
   const ofTenants = live.filter(({ runtime }) => RUNTIMES[runtime].userNamespace === "tenant")
   await parts.namespaces.adopt(ofTenants.map(({ tenant_id, init }) => ({ tenantId: tenant_id, init })))
   await parts.disks.recover(held.map(({ run_id }) => run_id))

@@ -151,7 +151,14 @@ export function openEscapeBench(): EscapeBench {
     const run = anAssignment({ spec: { command: ["sh", "-c", script], network: { egress: "none" }, ...options.spec } })
     const id = run.run_id
     const bundle = join(dir, id)
-    const paths = { root: join(bundle, "root"), sys: join(bundle, "sys"), etc: join(bundle, "etc"), devices: join(bundle, "dev") }
+    const under = (name: string) => join(bundle, name)
+    const paths = {
+      root: under("root"),
+      sys: under("sys"),
+      etc: under("etc"),
+      devices: under("dev"),
+      identity: under("identity"),
+    }
     for (const path of Object.values(paths)) mkdirSync(path, { recursive: true })
     makeBusyboxRoot(paths.root)
     options.image?.(paths.root)

@@ -214,4 +214,46 @@ const authorizationServer = operation({
   }),
 })
 
-export const oauthOperations = [exchangeToken, revokeAnyToken, introspectToken, authorizationServer]
+const Provider = z
+  .object({
+    issuer: z.url(),
+    jwks_uri: z.url(),
+    response_types_supported: z.array(z.string()),
+    subject_types_supported: z.array(z.string()),
+    id_token_signing_alg_values_supported: z.array(z.string()),
+    claims_supported: z.array(z.string()),
+  })
+  .meta({ id: "OpenIdProvider" })
+
+const providerOf = (issuer: string): z.infer<typeof Provider> => ({
+  issuer,
+  jwks_uri: `${issuer}/.well-known/jwks.json`,
+  response_types_supported: ["id_token"],
+  subject_types_supported: ["public"],
+  id_token_signing_alg_values_supported: ["EdDSA"],
+  claims_supported: IDENTITY_CLAIMS,
+})
+const IDENTITY_CLAIMS = [
+  "iss", "sub", "aud", "iat", "exp", "tenant_id", "tenant_name", "container_id", "container_name", "run_id", "image", "image_digest",
+  "labels",
+] // prettier-ignore
+
+const openIdProvider = operation({
+  id: "getOpenIdProvider",
+  method: "get",
+  path: "/.well-known/openid-configuration",
+  tag: "Platform",
+  access: "public",
+  summary: "How to verify a container's identity",
+  description: "OpenID Connect Discovery 1.0, for whoever is shown a token that a container got of its own.",
+  answer: { status: 200, description: "The metadata.", schema: Provider, example: providerOf("https://berth.example") },
+  errors: [],
+  example: {},
+  handle: async (c) => ({
+    status: 200,
+    body: providerOf(c.env.ISSUER),
+    headers: { "cache-control": `public, max-age=${METADATA_MAX_AGE_SECONDS}` },
+  }),
+})
+
+export const oauthOperations = [exchangeToken, revokeAnyToken, introspectToken, authorizationServer, openIdProvider]

@@ -19,13 +19,33 @@ function anInput(
     workdir: "/",
     user: { uid: 0, gid: 0, additionalGids: [], home: "/root" },
     range: { hostBase: 1_879_048_192, size: 65_536 },
-    paths: { root: "/m/root", sys: "/m/sys", etc: "/m/etc", devices: "/m/dev", netns: "/proc/7/fd/20", userns: "/proc/7/fd/21" },
+    paths: {
+      root: "/m/root",
+      sys: "/m/sys",
+      etc: "/m/etc",
+      devices: "/m/dev",
+      identity: "/m/identity",
+      netns: "/proc/7/fd/20",
+      userns: "/proc/7/fd/21",
+    },
     host: { runtime: "crun", architecture: "amd64", cgroupVersion: 1 },
     seccompBpf: "AAAA",
     grant: null,
     ...rest,
   }
 }
+
+test("a socket for its identity is bound read-only, after what may be mounted on /run", () => {
+  const asked = composeSpec(anInput({ spec: { identity: true, read_only: true } })).mounts
+  const [own, run] = ["/run/berth", "/run"].map((path) => asked.findIndex(({ destination }) => destination === path))
+  expect(asked[own ?? -1]).toMatchObject({
+    source: "/m/identity",
+    type: "bind",
+    options: expect.arrayContaining(["ro", "nosuid", "nodev", "noexec"]),
+  })
+  expect(own).toBeGreaterThan(run ?? 0)
+  expect(composeSpec(anInput()).mounts.some(({ destination }) => destination === "/run/berth")).toBe(false)
+})
 
 test.each([
   ["hardened-crun", anInput()],

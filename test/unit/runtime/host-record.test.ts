@@ -24,6 +24,7 @@ const record: HostRecord = {
   devices: [],
   device_nodes: {},
   device_mounts: [],
+  identity: false,
   disk_bytes: null,
   processors: null,
   uid: 0,

@@ -109,11 +109,12 @@ describe("a keyring", () => {
   })
 })
 
+const kidOf = (token: string) => decodeProtectedHeader(token).kid
+const states = async (keyring: Keyring) => Object.fromEntries((await keyring.keys()).map(({ kid, state }) => [kid, state]))
+
 describe("a rotation", () => {
   const LEAD_MS = 6 * MINUTE
   const claims = () => ({ subject: "ci", token: anId("tok"), scopes: ["a:b"], issuedAtMs: nowMs, expiresAtMs: nowMs + MINUTE })
-  const kidOf = (token: string) => decodeProtectedHeader(token).kid
-  const states = async (keyring: Keyring) => Object.fromEntries((await keyring.keys()).map(({ kid, state }) => [kid, state]))
 
   it("publishes the next key at once, signs with it once all can know it, and goes on verifying with the one before", async () => {
     const keyring = open()

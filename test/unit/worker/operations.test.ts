@@ -11,11 +11,13 @@ const WITHOUT_TOKEN = {
   enrollNode: "join-token",
   connectNode: "node-assertion",
   registryLogin: "node-assertion",
+  identifyRun: "node-assertion",
   getHealth: "public",
   getJwks: "public",
   exchangeToken: "public",
   revokeAnyToken: "public",
   getAuthorizationServer: "public",
+  getOpenIdProvider: "public",
 } as const
 
 interface Described {
