@@ -24,7 +24,7 @@ const oauthError = async (response: Response) => {
 }
 const about = (fields: object) => JSON.stringify([{ type: "container", ...fields }])
 
-const by = (actor_token: string) => ({ actor_token, actor_token_type: ACCESS_TOKEN })
+const actedBy = (actor_token: string) => ({ actor_token, actor_token_type: ACCESS_TOKEN })
 
 async function forged(tenantId: string): Promise<string> {
   const { privateKey } = await generateKeyPair("EdDSA")
@@ -93,15 +93,15 @@ describe("a token of this platform in exchange", () => {
   it("names who acts for the subject, and who acted before", async () => {
     const robot = await aToken({ tenant: tenant.id, subject: "robot" })
     const other = await aToken({ tenant: tenant.id, subject: "other" })
-    const first = await exchanged(tenant.token, by(robot))
+    const first = await exchanged(tenant.token, actedBy(robot))
     expect(claimsOf(first.access_token)).toMatchObject({ sub: "tester", act: { sub: "robot" } })
-    const second = await exchanged(first.access_token, by(other))
+    const second = await exchanged(first.access_token, actedBy(other))
     expect(claimsOf(second.access_token).act).toEqual({ sub: "other", act: { sub: "robot" } })
     expect(claimsOf((await exchanged(second.access_token)).access_token).act).toEqual({ sub: "other", act: { sub: "robot" } })
     const stranger = await aToken({ tenant: (await aTenant()).id })
-    expect(await oauthError(await exchange(tenant.token, by(stranger)))).toEqual([400, "invalid_request"])
+    expect(await oauthError(await exchange(tenant.token, actedBy(stranger)))).toEqual([400, "invalid_request"])
     await form("/oauth/revoke", { token: robot })
-    expect(await oauthError(await exchange(tenant.token, by(robot)))).toEqual([400, "invalid_request"])
+    expect(await oauthError(await exchange(tenant.token, actedBy(robot)))).toEqual([400, "invalid_request"])
   })
 
   it("of an operator lives shorter and can be no tenant's", async () => {
