@@ -221,6 +221,8 @@ describe(`with seed ${SEED}`, () => {
     const runs = new Set<string>(ofKind({ entries: fleet.recorder.entries }, "started").map(({ run }) => run))
     const runtimeDirs = lab.hosts.map((host) => host.runtimeDir)
     const start = performance.now()
+    // Otherwise what one host stops begins anew on those that stop a moment later.
+    for (const { nodeId } of lab.hosts) await lab.operator.post(`/v1/admin/nodes/${nodeId}/cordon`)
     await lab.stop()
     ended = true
     note("all hosts drained and ended", since(start))
