@@ -1,16 +1,28 @@
 /** A container's identity as its node asks for it, and as anybody else verifies it. */
 import { createLocalJWKSet, jwtVerify } from "jose"
-import { beforeAll, describe, expect, it } from "vitest"
+import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { aTenant, call, problemOf, type TestTenant } from "../support/api.ts"
 import { anAssertion, anEnrolledNode } from "../support/enrolled-node.ts"
 import { anId } from "../support/factories.ts"
 import { TEST_ISSUER } from "../support/signing-key.ts"
+import { aToken } from "../support/tokens.ts"
 
 let tenant: TestTenant
-let enrolled: Awaited<ReturnType<typeof anEnrolledNode>>
+type Enrolled = Awaited<ReturnType<typeof anEnrolledNode>>
+let enrolled: Enrolled
+const nodes: Enrolled[] = []
+async function aNode(region: string): Promise<Enrolled> {
+  const made = await anEnrolledNode({ labels: { region } })
+  nodes.push(made)
+  return made
+}
 beforeAll(async () => {
   tenant = await aTenant()
-  enrolled = await anEnrolledNode({ labels: { region: "identity" } })
+  enrolled = await aNode("identity")
+})
+// Other files' containers are not for these nodes.
+afterAll(async () => {
+  for (const { id } of nodes) await call("DELETE", `/v1/admin/nodes/${id}`, { token: await aToken() })
 })
 
 async function aRun(fields: object = {}) {
@@ -67,7 +79,7 @@ describe("a container's identity", () => {
     await refused(await ask(anId("run")))
     const { id, run } = await aRun()
     await refused(await ask(run.id, { tenant_id: (await aTenant()).id }))
-    const other = await anEnrolledNode({ labels: { region: "elsewhere" } })
+    const other = await aNode("elsewhere")
     await refused(await ask(run.id, {}, other))
     await call("POST", `/v1/containers/${id}/kill`, { token: tenant.token, body: {} })
     await call("GET", `/v1/containers/${id}/wait?status=exited&timeout=10`, { token: tenant.token })
@@ -76,7 +88,7 @@ describe("a container's identity", () => {
 
   it("needs the node's own assertion", async () => {
     const { run } = await aRun()
-    for (const token of [tenant.token, "garbage", await anAssertion(enrolled.id, (await anEnrolledNode()).key)])
+    for (const token of [tenant.token, "garbage", await anAssertion(enrolled.id, (await aNode("third")).key)])
       expect(
         (await call("POST", "/v1/nodes/identity", { token, body: { tenant_id: tenant.id, run_id: run.id, audience: "a" } }))
           .status,
