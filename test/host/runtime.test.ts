@@ -219,7 +219,11 @@ test("a record of another boot means that the machine restarted", async () => {
 })
 
 test("another bridge takes over what runs, with its network, log and end", async () => {
-  const run = await bench.up(bench.shell("echo first; sleep 1.5; ip addr show eth0; exit 5", { network: { egress: "open" } }))
+  const run = await bench.up(
+    bench.shell("trap 'ip addr show eth0; exit 5' USR1; echo first; while :; do sleep 0.05; done", {
+      network: { egress: "open" },
+    }),
+  )
   const prepared = bench.shell("true")
   await bench.controller.prepare(prepared, never)
   const old = bench.controller
@@ -228,6 +232,7 @@ test("another bridge takes over what runs, with its network, log and end", async
     expect(await bench.controller.list()).toEqual(expect.arrayContaining([run.run_id, prepared.run_id]))
     expect(await bench.controller.inspect(run.run_id)).toMatchObject({ kind: "running", paused: false })
     expect(await bench.controller.inspect(prepared.run_id)).toEqual({ kind: "absent" })
+    await bench.controller.signal(run.run_id, "SIGUSR1")
     expect((await bench.outcome(run)).exit.code).toBe(5)
     expect((await bench.log(run)).map((entry) => entry.text).join("\n")).toMatch(/first[\s\S]*inet 100\./)
     await bench.controller.start(prepared) // prepares it anew
