@@ -38,7 +38,7 @@ describe("what anyone may read", () => {
 /** Asks a platform whose tenants' objects fail in this way. */
 async function ask(fault: Error): Promise<Response> {
   const real = servicesOf(env)
-  const tenant = () => ({ getContainer: () => Promise.reject(fault) })
+  const tenant = () => ({ getContainerJson: () => Promise.reject(fault) })
   const app = newApp(() => ({ ...real, peers: { ...real.peers, tenant } as never }))
   const headers = { authorization: `Bearer ${await aToken({ tenant: "ten_01kaz3v8q0f1x8t1m5y7c2d9e4" as never })}` }
   return app.request("/v1/containers/x", { headers }, env)
