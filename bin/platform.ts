@@ -4,6 +4,7 @@
  */
 import { mkdir, rm, writeFile } from "node:fs/promises"
 import { join, resolve } from "node:path"
+import { setTimeout as delay } from "node:timers/promises"
 import { unlessAborted } from "../node-bridge/unless-aborted.ts"
 import type { Tenant } from "../schema/api.ts"
 import { type BridgeProcess, startBridge } from "./bridge-process.ts"
@@ -12,6 +13,7 @@ import { type ControlPlane, startControlPlane, WEBHOOK_ALLOW } from "./control-p
 import { secretsKeyIn, signingKeyIn, signOperatorToken } from "./keys.ts"
 import { lockState } from "./state-lock.ts"
 
+const SIGNAL_MS = 50
 const TOKEN_SECONDS = 90 * 86_400
 const TENANT_NAME = "demo"
 
@@ -112,9 +114,11 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
     options.onStep?.("node", String(bridge.pid))
     return { url, token, operatorToken, tenant: clientOf(url, token), operator, bridge, stop }
   } catch (error) {
+    // A Ctrl-C reaches our children as well, and what comes of their end may be here before it.
+    await delay(SIGNAL_MS)
     // Whoever calls it off wants nothing to run; after a fault the next start adopts what does.
     await stop(options.signal?.aborted ? "drain" : "leave").catch(() => {})
-    throw error
+    throw options.signal?.aborted ? options.signal.reason : error
   }
 }
 
