@@ -25,6 +25,8 @@ async function aKey(alg = "ES256"): Promise<Key> {
 const ath = async (token: string) =>
   base64url.encode(new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(token))))
 
+const now = () => Math.floor(Date.now() / 1000)
+
 let tenant: TestTenant
 let key: Key
 let token: string
@@ -73,7 +75,6 @@ describe("a token bound to a key", () => {
     await refused(answer, "invalid_token")
   })
 
-  const now = () => Math.floor(Date.now() / 1000)
   const wrong: [what: string, make: () => Promise<string>][] = [
     ["by another key", async () => (await aKey()).prove({ ath: await ath(token) })],
     ["for another method", async () => key.prove({ ath: await ath(token), htm: "POST" })],
