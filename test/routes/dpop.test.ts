@@ -124,9 +124,10 @@ describe("a token bound to a key", () => {
   })
 })
 
+const error = async (response: Response) => (await response.json<{ error: string }>()).error
+
 describe("an exchange", () => {
   const at = { htm: "POST", htu: `${TEST_ISSUER}/oauth/token` }
-  const error = async (response: Response) => (await response.json<{ error: string }>()).error
 
   it("with a proof gives a token that is bound to its key", async () => {
     const answer = await exchange(tenant.token, { scope: "containers:read" }, { dpop: await key.prove(at) })
