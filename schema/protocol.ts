@@ -220,6 +220,8 @@ export const PlatformMessage = z.discriminatedUnion("type", [
     lease_margin_seconds: z.number(),
   }),
   z.strictObject({ type: z.literal("complete"), results_in: z.int(), assignments: z.array(Assignment), more: z.boolean() }),
+  /** New runs are being stored, and follow as an increment: the host may begin with what every start waits for. */
+  z.strictObject({ type: z.literal("expect") }),
   z.strictObject({
     type: z.literal("increment"),
     applies_to: z.int(),

@@ -25,6 +25,9 @@ export class AssignmentSet {
   }
 
   assign(bodies: readonly Assignment[]): void {
+    const open = this.#sockets.open()
+    // Goes out at once, while what is stored waits for the disk.
+    if (open !== undefined && bodies.some((body) => this.#isNew(body))) send(open.socket, { type: "expect" })
     this.change(
       bodies.flatMap((body) => this.#accept(body)),
       [],
@@ -43,6 +46,10 @@ export class AssignmentSet {
       send(socket, { type: "complete", results_in: version, assignments: items.map((row) => row.body), more })
     }
     this.#sockets.moveTo(socket, "open", version)
+  }
+
+  #isNew({ run_id, desired }: Assignment): boolean {
+    return desired === "running" && this.#store.assignment(run_id) === undefined
   }
 
   /** The row to write for an assignment; none when it says nothing new, or would take a wish back: a run that is to end is never revived. */

@@ -220,6 +220,7 @@ export class Agent {
         this.#assignments.complete(assignments)
         this.#reporter.attach((report) => this.#send(report))
       },
+      expect: () => this.#options.controller.expect(),
       increment: (upsert, remove) => this.#assignments.increment(upsert, remove),
       acknowledged: (seq) => this.#reporter.acknowledged(seq),
       command: (message) => void this.#command(message),

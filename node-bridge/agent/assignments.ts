@@ -85,8 +85,6 @@ export class Assignments {
   }
 
   increment(upsert: readonly unknown[], remove: readonly RunId[]): void {
-    // Before they are so much as read.
-    if (upsert.some((raw) => this.#isNew(raw))) this.#deps.controller.expect()
     for (const raw of upsert) this.#upsert(raw)
     for (const runId of remove) this.#managers.get(runId)?.drop()
   }
@@ -144,10 +142,6 @@ export class Assignments {
     if (assignment.desired === "removed") manager.drop()
     this.#add(manager)
     return assignment.run_id
-  }
-
-  #isNew(raw: unknown): boolean {
-    return typeof raw === "object" && raw !== null && "run_id" in raw && !this.#managers.has(raw.run_id as RunId)
   }
 
   /** The boot in which a run that the journal does not know may have run already; null: it is new. */

@@ -58,6 +58,7 @@ export interface SessionHandlers {
   readonly hello: () => NodeMessage & { type: "hello" }
   readonly welcome: (welcome: Welcome) => void
   readonly complete: (assignments: readonly unknown[]) => void
+  readonly expect: () => void
   readonly increment: (upsert: readonly unknown[], remove: readonly RunId[]) => void
   readonly acknowledged: (seq: number) => void
   readonly command: (message: CommandMessage) => void
@@ -143,6 +144,8 @@ export class Session {
         return this.#completed(message.assignments, message.results_in, message.more)
       case "increment":
         return this.#incremented(message)
+      case "expect":
+        return this.#handlers.expect()
       case "report_ack":
         return this.#handlers.acknowledged(message.seq)
       case "command":

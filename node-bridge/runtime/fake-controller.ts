@@ -122,7 +122,11 @@ export class FakeController implements Controller {
     return this.#runs.get(runId)?.assignment.spec.network
   }
 
-  expect(): void {}
+  /** Knob: how often it was told to expect runs. */
+  expected = 0
+  expect(): void {
+    this.expected += 1
+  }
 
   async prepare(assignment: Assignment, signal: AbortSignal): Promise<Prepared> {
     const run = this.#runs.get(assignment.run_id) ?? this.#fresh(assignment)

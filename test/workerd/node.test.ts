@@ -86,6 +86,14 @@ describe("a node's session", () => {
     expect((await tenant.getContainer(id)).status).toBe("running")
   })
 
+  it("hears of a new run before it is stored, and of no change to one", async () => {
+    const { tenant, host, id } = await aRunningContainer()
+    const types = () => host.received.map(({ type }) => type).filter((type) => type === "expect" || type === "increment")
+    expect(types()).toEqual(["expect", "increment"])
+    await tenant.act(aCall(), id, { kind: "stop", timeout_seconds: null })
+    await expect.poll(() => types()).toEqual(["expect", "increment", "increment"])
+  })
+
   it("may repeat and reorder its reports", async () => {
     const { tenant, node } = await aControlPlane()
     const host = await node({ manual: true })

@@ -180,6 +180,13 @@ describe("sessions", () => {
     await aRunning()
   })
 
+  it("tell the host of runs that are on their way", async () => {
+    const before = host.expected
+    platform.sendText(JSON.stringify({ type: "expect" }))
+    await waitFor("the host to be told", () => host.expected === before + 1)
+    expect(platform.closes).toEqual([])
+  })
+
   it.each([
     ["is not JSON", "{"],
     ["is of no known type", JSON.stringify({ type: "surprise" })],
