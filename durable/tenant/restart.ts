@@ -40,9 +40,14 @@ const removing = (container: ContainerRow, now: number): ContainerRow => ({
   stop_timeout_seconds: 0,
 })
 
-/** Stopped at the deadline of a drain; one that no policy starts again has had its only run, unless it never came to run. */
+/**
+ * Stopped at the deadline of a drain; one that no policy starts again has had its only run, unless its node has said that it
+ * never came to run: of one that was lost with its node nobody knows.
+ */
 const endsWithDrain = ({ spec }: ContainerRow, run: RunRow) =>
-  run.evacuating !== null && spec.restart.policy === "no" && run.started_at_ms !== null
+  run.evacuating !== null && spec.restart.policy === "no" && (run.started_at_ms !== null || lostUnheard(run))
+
+const lostUnheard = (run: RunRow) => run.state === "orphaned" && run.reason?.code !== "deadline_exceeded"
 
 /**
  * A run that was lost with its node is replaced when the policy wants the container kept up. One that never came to

@@ -149,12 +149,13 @@ export function holdsToTheContract(operation: ContractOperation): void {
     expect([401, 403, 405, 500]).not.toContain((await answer(await token())).status)
   })
 
-  // OAuth's RFCs would have it passed over.
-  it.skipIf(operation.oauth)("refuses a query parameter that it does not know", async () => {
-    const [path, options] = example(operation)
-    const response = await call(operation.method, `${path}?no-such=1`, { ...options, token: await token() })
-    expect((await problemOf(response)).errors).toContainEqual({ pointer: "?no-such", message: "is not a known name" })
-  })
+  // OAuth's RFCs would have an unknown one passed over.
+  if (!operation.oauth)
+    it("refuses a query parameter that it does not know", async () => {
+      const [path, options] = example(operation)
+      const response = await call(operation.method, `${path}?no-such=1`, { ...options, token: await token() })
+      expect((await problemOf(response)).errors).toContainEqual({ pointer: "?no-such", message: "is not a known name" })
+    })
 
   it("refuses a token from the moment when it was revoked, and one that was made from it", async () => {
     const revoked = await token()

@@ -52,7 +52,7 @@ class Story {
   placed(run: RunRow): this {
     return this.becomes(run, { state: "placed", node_id: anId("nod"), cell_id: anId("cel") })
   }
-  ends(run: RunRow, state: "stopped" | "failed" | "completed" = "stopped", changes: Partial<RunRow> = {}): this {
+  ends(run: RunRow, state: "stopped" | "failed" | "completed" | "orphaned" = "stopped", changes: Partial<RunRow> = {}): this {
     return this.becomes(run, { state, finished_at_ms: this.now, exit: anExit({ by: "tenant" }), ...changes })
   }
   wish(changes: Partial<Group["container"]>): this {
@@ -108,6 +108,13 @@ describe("a node that is emptied", () => {
     const story = new Story({}, { state: "preparing", started_at_ms: null }).evacuate(undefined, true)
     story.ends(story.latest)
     expect(story.latest).toMatchObject({ state: "pending", attempt: 2 })
+  })
+
+  it("does not place anew what was lost with its node before it was heard of: it may have run", () => {
+    const story = new Story({}, { state: "preparing", started_at_ms: null }).evacuate(undefined, true)
+    story.ends(story.latest, "orphaned", { exit: null, reason: { code: "lease_expired", message: "Its node fell silent." } })
+    expect(story.group.runs).toHaveLength(1)
+    expect(story.group.container).toMatchObject({ status: "lost", restarting: false })
   })
 
   it("leaves alone what the tenant has stopped itself", () => {
