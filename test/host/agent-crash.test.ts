@@ -18,7 +18,7 @@ import { waitFor } from "../support/wait-for.ts"
 
 const MAIN = join(import.meta.dirname, "../../node-bridge/main.ts")
 /** A create takes 40 to 150 ms here, so that these fall into each of its steps. */
-const KILLED_AFTER_MS = [0, 5, 10, 20, 30, 40, 50, 80, 120]
+const KILLED_AFTER_MS = [0, 5, 15, 30, 50, 80]
 
 let platform: FakePlatform
 let dir: Awaited<ReturnType<typeof temporaryDir>>
